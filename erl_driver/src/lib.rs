@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Linked-in Erlang port drivers in safe Rust.
+//!
+//! A driver is a type that implements [`Driver`]; one value of it lives for
+//! each open port. [`driver!`] exports it under the name that `open_port/2`
+//! uses:
+//!
+//! ```no_run
+//! use erl_driver::{BadArgument, Driver, Port, Reply, StartError};
+//!
+//! /// Answers each `erlang:port_control(Port, 1, Data)` with its sum so far.
+//! struct Sum(u64);
+//!
+//! impl Driver for Sum {
+//!     const NAME: &'static std::ffi::CStr = c"sum_drv";
+//!
+//!     fn start(_port: &Port, _command: &[u8]) -> Result<Self, StartError> {
+//!         Ok(Sum(0))
+//!     }
+//!
+//!     fn control(
+//!         &mut self,
+//!         _port: &Port,
+//!         command: u32,
+//!         data: &[u8],
+//!         reply: &mut Reply,
+//!     ) -> Result<(), BadArgument> {
+//!         if command != 1 {
+//!             return Err(BadArgument);
+//!         }
+//!         self.0 += data.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+//!         reply.push(&self.0.to_be_bytes());
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # #[cfg(any())]
+//! erl_driver::driver!(Sum);
+//! # fn main() {}
+//! ```
+//!
+//! Build it as a `cdylib` whose `driver_*` symbols stay undefined (the VM
+//! resolves them), load it with `erl_ddll:load/2`, and open a port with
+//! `open_port({spawn_driver, "sum_drv"}, [])`.
+//!
+//! # What is taken care of
+//!
+//! - **Panics.** None crosses into the VM. A callback that panics writes one
+//!   line to the VM's standard error, and its port is closed with an atom as
+//!   exit reason that says which driver panicked, where, and why. Other ports
+//!   of the driver go on. (A driver has no way into Erlang's logger: ERTS
+//!   offers it none.)
+//! - **Reentrancy.** ERTS runs `stop` inside `driver_failure`, while the
+//!   failing callback is still on the stack. [`Port::fail`] therefore takes
+//!   effect after the callback has returned.
+//! - **Locking.** Drivers use port locking: callbacks of one port never run
+//!   at the same time, those of different ports may. [`Port`] is lent for the
+//!   length of a callback and cannot be kept.
+//! - **Memory.** [`driver!`] makes `driver_alloc` the global allocator, so
+//!   `erlang:memory/0` sees what a driver uses.
+//! - **Unloading.** Nothing of this crate survives `erl_ddll:unload/1`.
+//!
+//! # What is not
+//!
+//! The driver queue (`driver_enq` and friends), `driver_async` and threads:
+//! none is wrapped. `erl_driver_sys` has them.
+
+mod alloc;
+mod entry;
+mod event;
+mod panic;
+mod port;
+mod process;
+mod reply;
+mod term;
+
+pub use alloc::DriverAlloc;
+pub use entry::{Entry, IoVec};
+pub use event::{Event, Mode};
+pub use port::{Failure, Port, SelectError, SendError, TimerError};
+pub use process::{Monitor, NoProcess, Pid};
+pub use reply::Reply;
+pub use term::{Atom, Term};
+
+#[doc(hidden)]
+pub use erl_driver_sys as sys;
+
+/// The caller's arguments are wrong: `erlang:port_control/3` and
+/// `erlang:port_call/3` fail with `badarg`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadArgument;
+
+impl std::fmt::Display for BadArgument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("bad argument")
+    }
+}
+
+impl std::error::Error for BadArgument {}
+
+/// Why [`Driver::start`] opened no port: the reason of the error that
+/// `open_port/2` raises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartError {
+    /// `einval`.
+    General,
+    /// `badarg`: the command string is wrong.
+    BadArgument,
+    /// The name of this errno in lower case, `emfile` for `EMFILE`.
+    Errno(i32),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::General => f.write_str("the driver did not start"),
+            StartError::BadArgument => f.write_str("bad argument in the driver's command"),
+            StartError::Errno(errno) => std::io::Error::from_raw_os_error(*errno).fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<std::io::Error> for StartError {
+    fn from(error: std::io::Error) -> Self {
+        error
+            .raw_os_error()
+            .map_or(StartError::General, StartError::Errno)
+    }
+}
+
+/// A driver: the state of one port, and the callbacks that ERTS runs on it.
+///
+/// Implement [`start`](Driver::start) and the callbacks you want; the others
+/// do what their documentation says. The names are those of `driver_entry(3)`.
+pub trait Driver: Sized + Send + 'static {
+    /// The name that `open_port/2` and `erl_ddll:load/2` know it by; that of the
+    /// shared object without its ending.
+    const NAME: &'static std::ffi::CStr;
+
+    /// The driver was loaded, no port is open yet. An error refuses the load.
+    fn load() -> Result<(), StartError> {
+        Ok(())
+    }
+
+    /// The driver is about to be unloaded; all its ports are closed.
+    fn unload() {}
+
+    /// A port is being opened by [`Port::owner`]. `command` is the string given
+    /// to `open_port/2`, the driver's name included, without the final NUL.
+    fn start(port: &Port, command: &[u8]) -> Result<Self, StartError>;
+
+    /// The port is closing, whoever closed it, or the VM is halting. Deselect
+    /// what is still selected; terms can still be sent.
+    fn stop(self, port: &Port) {
+        let _ = port;
+    }
+
+    /// Data for the port: `Port ! {Owner, {command, Data}}` or
+    /// `erlang:port_command/2`. By default it is dropped.
+    fn output(&mut self, port: &Port, data: &[u8]) {
+        let _ = (port, data);
+    }
+
+    /// As [`output`](Driver::output), in pieces and without copying. By default
+    /// the pieces are joined and given to `output`.
+    fn outputv(&mut self, port: &Port, data: &IoVec) {
+        self.output(port, &data.concat());
+    }
+
+    /// `erlang:port_control/3`. What is pushed to `reply` is the result, a list
+    /// of bytes or, with [`Reply::make_binary`], a binary. By default every command
+    /// is a bad argument.
+    fn control(
+        &mut self,
+        port: &Port,
+        command: u32,
+        data: &[u8],
+        reply: &mut Reply,
+    ) -> Result<(), BadArgument> {
+        let _ = (port, command, data, reply);
+        Err(BadArgument)
+    }
+
+    /// `erlang:port_call/3`: as control, but `data` and `reply` are one term
+    /// each, in the external format. By default every command is a bad argument.
+    fn call(
+        &mut self,
+        port: &Port,
+        command: u32,
+        data: &[u8],
+        reply: &mut Reply,
+    ) -> Result<(), BadArgument> {
+        let _ = (port, command, data, reply);
+        Err(BadArgument)
+    }
+
+    /// An event selected with [`Mode::READ`] is ready. By default it is
+    /// deselected, so that an event nobody handles does not spin.
+    fn ready_input(&mut self, port: &Port, event: Event) {
+        let _ = port.deselect(event, Mode::READ);
+    }
+
+    /// An event selected with [`Mode::WRITE`] is ready. By default it is
+    /// deselected.
+    fn ready_output(&mut self, port: &Port, event: Event) {
+        let _ = port.deselect(event, Mode::WRITE);
+    }
+
+    /// ERTS is done with an event that was deselected with [`Mode::USE`]: it
+    /// may be closed now. Runs at once or later, on any thread, and without the
+    /// port, which may be gone. By default nothing is closed.
+    fn stop_select(event: Event) {
+        let _ = event;
+    }
+
+    /// The process of a monitor is gone.
+    fn process_exit(&mut self, port: &Port, monitor: Monitor) {
+        let _ = (port, monitor);
+    }
+
+    /// The timer set with [`Port::set_timer`] has expired.
+    fn timeout(&mut self, port: &Port) {
+        let _ = port;
+    }
+}
+
+/// Exports `driver_init`, through which `erl_ddll` finds the driver, and makes
+/// `driver_alloc` the crate's global allocator.
+///
+/// Takes the type that implements [`Driver`]. To be used once in a `cdylib`. The
+/// allocator can be left out, for a crate that has its own:
+/// `driver!(MyDriver, allocator = none)`.
+#[macro_export]
+macro_rules! driver {
+    ($driver:ty) => {
+        #[global_allocator]
+        static ERL_DRIVER_ALLOC: $crate::DriverAlloc = $crate::DriverAlloc;
+        $crate::driver!($driver, allocator = none);
+    };
+    ($driver:ty, allocator = none) => {
+        static ERL_DRIVER_ENTRY: $crate::Entry = $crate::Entry::new::<$driver>();
+
+        /// Called by the VM when it loads the driver.
+        #[unsafe(no_mangle)]
+        pub extern "C" fn driver_init() -> *mut $crate::sys::ErlDrvEntry {
+            ERL_DRIVER_ENTRY.get()
+        }
+    };
+}

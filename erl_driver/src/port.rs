@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The port of a running callback, and what a driver can do with it.
+
+use crate::{Event, Mode, Monitor, NoProcess, Pid, Term};
+use erl_driver_sys as sys;
+use std::cell::Cell;
+use std::ffi::{CString, c_char, c_int, c_ulong};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+/// The port that a callback runs for. Lent for the length of the callback, on
+/// the thread that holds the port's lock.
+pub struct Port {
+    raw: sys::ErlDrvPort,
+    id: sys::ErlDrvTermData,
+    failure: Cell<Option<Failure>>,
+    /// Neither Send nor Sync: what ERTS allows here depends on the thread.
+    thread_bound: PhantomData<*mut ()>,
+}
+
+/// How a port fails: see [`Port::fail`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The exit reason is `normal`; with the option `eof` of `open_port/2` the
+    /// owner gets `{Port, eof}`.
+    Eof,
+    /// The exit reason is the name of this errno, `einval` for `EINVAL`.
+    Posix(i32),
+    /// The exit reason is this atom (Latin-1, at most 255 characters).
+    Atom(CString),
+}
+
+/// `driver_select` refused: the fd is larger than ERTS can handle, or the port
+/// is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SelectError;
+
+impl std::fmt::Display for SelectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("driver_select refused the event")
+    }
+}
+
+impl std::error::Error for SelectError {}
+
+/// Why a term was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendError {
+    /// The receiver is not there (any more).
+    NoProcess,
+    /// The term is malformed: see [`Term`].
+    BadTerm,
+}
+
+impl std::fmt::Display for SendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SendError::NoProcess => "no such process",
+            SendError::BadTerm => "malformed term",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// The port has no timer (the port is closed).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimerError;
+
+impl std::fmt::Display for TimerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the port has no timer")
+    }
+}
+
+impl std::error::Error for TimerError {}
+
+impl Port {
+    /// # Safety
+    /// A callback of this port is running on this thread, and runs longer than
+    /// the `Port` lives.
+    pub(crate) unsafe fn new(raw: sys::ErlDrvPort, id: sys::ErlDrvTermData) -> Port {
+        Port {
+            raw,
+            id,
+            failure: Cell::new(None),
+            thread_bound: PhantomData,
+        }
+    }
+
+    pub(crate) fn id(&self) -> sys::ErlDrvTermData {
+        self.id
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<Failure> {
+        self.failure.take()
+    }
+
+    /// Selects an event, for the modes given in addition to those it has.
+    ///
+    /// It is the driver's job to deselect whatever it has selected before
+    /// [`stop`](crate::Driver::stop) returns. Two ports that select the same
+    /// event steal it from each other, and ERTS logs that.
+    pub fn select(&self, event: Event, mode: Mode) -> Result<(), SelectError> {
+        self.driver_select(event, mode, 1)
+    }
+
+    /// Takes modes away from a selected event. With [`Mode::USE`] ERTS gives
+    /// the event up and then calls [`stop_select`](crate::Driver::stop_select).
+    pub fn deselect(&self, event: Event, mode: Mode) -> Result<(), SelectError> {
+        self.driver_select(event, mode, 0)
+    }
+
+    fn driver_select(&self, event: Event, mode: Mode, on: c_int) -> Result<(), SelectError> {
+        // SAFETY: a callback of this port is running. Events are numbers that
+        // ERTS checks; it may call stop_select from here, which takes no state.
+        match unsafe { sys::driver_select(self.raw, event.raw(), mode.raw(), on) } {
+            0 => Ok(()),
+            _ => Err(SelectError),
+        }
+    }
+
+    /// Sends a term to a process. Sent terms arrive in order.
+    pub fn send(&self, to: Pid, term: &Term) -> Result<(), SendError> {
+        let words = term.words().ok_or(SendError::BadTerm)?;
+        // SAFETY: the words are well-formed by construction and what they
+        // point to is borrowed by the term. ERTS only reads them.
+        let sent = unsafe {
+            sys::erl_drv_send_term(
+                self.id,
+                to.0,
+                words.as_ptr().cast_mut(),
+                words.len() as c_int,
+            )
+        };
+        match sent {
+            1.. => Ok(()),
+            0 => Err(SendError::NoProcess),
+            _ => Err(SendError::BadTerm),
+        }
+    }
+
+    /// Sends a term to the port's owner.
+    pub fn send_owner(&self, term: &Term) -> Result<(), SendError> {
+        let words = term.words().ok_or(SendError::BadTerm)?;
+        // SAFETY: as in `send`.
+        let sent = unsafe {
+            sys::erl_drv_output_term(self.id, words.as_ptr().cast_mut(), words.len() as c_int)
+        };
+        match sent {
+            1.. => Ok(()),
+            0 => Err(SendError::NoProcess),
+            _ => Err(SendError::BadTerm),
+        }
+    }
+
+    /// Sends `{Port, {data, Data}}` to the port's owner.
+    pub fn output(&self, data: &[u8]) -> Result<(), SendError> {
+        // SAFETY: ERTS copies the bytes.
+        let sent = unsafe {
+            sys::driver_output(
+                self.raw,
+                data.as_ptr().cast::<c_char>().cast_mut(),
+                data.len() as sys::ErlDrvSizeT,
+            )
+        };
+        if sent == 0 { Ok(()) } else { Err(SendError::NoProcess) }
+    }
+
+    /// The port's owner, the process connected to it.
+    pub fn owner(&self) -> Pid {
+        // SAFETY: a callback of this port is running.
+        Pid(unsafe { sys::driver_connected(self.raw) })
+    }
+
+    /// The process that made the call in `start`, `output`, `outputv`, `control`
+    /// or `call`. Elsewhere it is nobody: monitoring it fails.
+    pub fn caller(&self) -> Pid {
+        // SAFETY: a callback of this port is running.
+        Pid(unsafe { sys::driver_caller(self.raw) })
+    }
+
+    /// Monitors a process: [`process_exit`](crate::Driver::process_exit) runs
+    /// once when it is gone.
+    pub fn monitor(&self, process: Pid) -> Result<Monitor, NoProcess> {
+        let mut monitor = MaybeUninit::uninit();
+        // SAFETY: ERTS writes the monitor when it returns 0.
+        let result =
+            unsafe { sys::driver_monitor_process(self.raw, process.0, monitor.as_mut_ptr()) };
+        if result != 0 {
+            return Err(NoProcess);
+        }
+        // SAFETY: see above.
+        Ok(Monitor(unsafe { monitor.assume_init() }))
+    }
+
+    /// Ends a monitor. An error says that it was no monitor (any more).
+    pub fn demonitor(&self, monitor: &Monitor) -> Result<(), NoProcess> {
+        // SAFETY: ERTS checks the monitor against those of the port.
+        match unsafe { sys::driver_demonitor_process(self.raw, &monitor.0) } {
+            0 => Ok(()),
+            _ => Err(NoProcess),
+        }
+    }
+
+    /// The process of a monitor, also inside
+    /// [`process_exit`](crate::Driver::process_exit).
+    pub fn monitored(&self, monitor: &Monitor) -> Option<Pid> {
+        // SAFETY: ERTS checks the monitor against those of the port.
+        let pid = unsafe { sys::driver_get_monitored_process(self.raw, &monitor.0) };
+        // SAFETY: a constant.
+        (pid != unsafe { sys::driver_mk_term_nil() }).then_some(Pid(pid))
+    }
+
+    /// Closes the port with a reason, once the running callback has returned:
+    /// its owner and links get an exit signal, and
+    /// [`stop`](crate::Driver::stop) runs. Without effect in `start` (return an
+    /// error there) and `stop`. The last of several reasons counts.
+    pub fn fail(&self, failure: Failure) {
+        self.failure.set(Some(failure));
+    }
+
+    /// Has [`timeout`](crate::Driver::timeout) called once after `delay`, cut to
+    /// whole milliseconds. Replaces a timer that is running.
+    pub fn set_timer(&self, delay: Duration) -> Result<(), TimerError> {
+        let milliseconds = c_ulong::try_from(delay.as_millis()).unwrap_or(c_ulong::MAX);
+        // SAFETY: a callback of this port is running.
+        match unsafe { sys::driver_set_timer(self.raw, milliseconds) } {
+            0 => Ok(()),
+            _ => Err(TimerError),
+        }
+    }
+
+    /// Cancels the timer, if one is running.
+    pub fn cancel_timer(&self) -> Result<(), TimerError> {
+        // SAFETY: a callback of this port is running.
+        match unsafe { sys::driver_cancel_timer(self.raw) } {
+            0 => Ok(()),
+            _ => Err(TimerError),
+        }
+    }
+
+    /// Tells the scheduler that the callback has used `percent` of a timeslice
+    /// (1 to 100, cut to that range). True if the callback should return soon.
+    pub fn consume_timeslice(&self, percent: u8) -> bool {
+        // SAFETY: a callback of this port is running.
+        unsafe { sys::erl_drv_consume_timeslice(self.raw, c_int::from(percent.clamp(1, 100))) != 0 }
+    }
+
+    /// Marks the port busy or not: senders to a busy port are suspended.
+    pub fn set_busy(&self, busy: bool) {
+        // SAFETY: a callback of this port is running.
+        unsafe { sys::set_busy_port(self.raw, c_int::from(busy)) }
+    }
+
+    pub(crate) fn set_control_flags(&self, binary: bool) {
+        let flags = if binary { sys::PORT_CONTROL_FLAG_BINARY as c_int } else { 0 };
+        // SAFETY: a callback of this port is running.
+        unsafe { sys::set_port_control_flags(self.raw, flags) }
+    }
+}
+
+/// Carries out a failure.
+///
+/// # Safety
+/// A callback of the port `raw` is running on this thread and will not touch
+/// its driver state again: ERTS may run `stop` from here.
+pub(crate) unsafe fn fail_now(raw: sys::ErlDrvPort, failure: Failure) {
+    // SAFETY: what the caller promises; ERTS copies the atom's text.
+    unsafe {
+        match failure {
+            Failure::Eof => sys::driver_failure_eof(raw),
+            Failure::Posix(errno) => sys::driver_failure_posix(raw, errno),
+            Failure::Atom(reason) => sys::driver_failure_atom(raw, reason.as_ptr().cast_mut()),
+        };
+    }
+}

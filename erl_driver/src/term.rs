@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Terms to send, written down in the driver term format of
+//! `erl_drv_send_term(3)`: postfix, an element's data after its tag. The
+//! closures of tuples, lists and maps count their elements, so that a term
+//! cannot be malformed.
+
+use crate::{Pid, Port};
+use erl_driver_sys as sys;
+use smallvec::SmallVec;
+use std::ffi::CStr;
+use std::marker::PhantomData;
+
+/// Words that a message such as `{Tag, Port, Fd}` or `{Ref, Result}` needs,
+/// with some room: longer ones go to the heap.
+const INLINE_WORDS: usize = 24;
+
+/// An atom. Atoms are never freed: make them from constants only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Atom(sys::ErlDrvTermData);
+
+impl Atom {
+    /// The atom of this name (Latin-1; cut at 255 characters).
+    pub fn new(name: &CStr) -> Atom {
+        // SAFETY: driver_mk_atom copies the C string and may run on any thread.
+        Atom(unsafe { sys::driver_mk_atom(name.as_ptr().cast_mut()) })
+    }
+}
+
+/// A term under construction. It borrows what it points to until it is sent.
+///
+/// ```no_run
+/// # use erl_driver::{Atom, Pid, Port, SendError, Term};
+/// fn tell(port: &Port, pid: Pid, fd: isize) -> Result<(), SendError> {
+///     let mut term = Term::new();
+///     // {ready, Port, Fd}
+///     term.tuple(|t| t.atom(Atom::new(c"ready")).port(port).int(fd));
+///     port.send(pid, &term)
+/// }
+/// ```
+#[derive(Default)]
+pub struct Term<'a> {
+    words: SmallVec<[sys::ErlDrvTermData; INLINE_WORDS]>,
+    /// Terms written at the level that is being built.
+    count: usize,
+    lifetime: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Term<'a> {
+    /// Nothing yet. Exactly one term must follow before it is sent.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn element(&mut self, words: &[sys::ErlDrvTermData]) -> &mut Self {
+        self.words.extend_from_slice(words);
+        self.count += 1;
+        self
+    }
+
+    /// Runs `build` and returns how many terms it wrote.
+    fn elements(&mut self, build: impl FnOnce(&mut Self) -> &mut Self) -> usize {
+        let before = std::mem::take(&mut self.count);
+        build(self);
+        std::mem::replace(&mut self.count, before)
+    }
+
+    /// `[]`.
+    pub fn nil(&mut self) -> &mut Self {
+        self.element(&[sys::ERL_DRV_NIL])
+    }
+
+    /// An atom.
+    pub fn atom(&mut self, atom: Atom) -> &mut Self {
+        self.element(&[sys::ERL_DRV_ATOM, atom.0])
+    }
+
+    /// An integer of the machine's word.
+    pub fn int(&mut self, value: isize) -> &mut Self {
+        self.element(&[sys::ERL_DRV_INT, value as sys::ErlDrvTermData])
+    }
+
+    /// An integer of 64 bits on any machine.
+    pub fn int64(&mut self, value: &'a i64) -> &mut Self {
+        self.element(&[sys::ERL_DRV_INT64, address(value)])
+    }
+
+    /// An unsigned integer of 64 bits.
+    pub fn uint64(&mut self, value: &'a u64) -> &mut Self {
+        self.element(&[sys::ERL_DRV_UINT64, address(value)])
+    }
+
+    /// A float. One that is not finite makes the send fail.
+    pub fn float(&mut self, value: &'a f64) -> &mut Self {
+        self.element(&[sys::ERL_DRV_FLOAT, address(value)])
+    }
+
+    /// A port.
+    pub fn port(&mut self, port: &Port) -> &mut Self {
+        self.element(&[sys::ERL_DRV_PORT, port.id()])
+    }
+
+    /// A process identifier.
+    pub fn pid(&mut self, pid: Pid) -> &mut Self {
+        self.element(&[sys::ERL_DRV_PID, pid.0])
+    }
+
+    /// A binary, copied from `bytes` when the term is sent.
+    pub fn binary(&mut self, bytes: &'a [u8]) -> &mut Self {
+        self.element(&[
+            sys::ERL_DRV_BUF2BINARY,
+            address(bytes.as_ptr()),
+            bytes.len() as sys::ErlDrvTermData,
+        ])
+    }
+
+    /// A list of bytes.
+    pub fn string(&mut self, bytes: &'a [u8]) -> &mut Self {
+        self.element(&[
+            sys::ERL_DRV_STRING,
+            address(bytes.as_ptr()),
+            bytes.len() as sys::ErlDrvTermData,
+        ])
+    }
+
+    /// A term in the external format, version byte included. Bytes that are
+    /// no such term make the send fail. Atoms in it are made if they are new:
+    /// check what comes from outside before.
+    pub fn external(&mut self, bytes: &'a [u8]) -> &mut Self {
+        self.element(&[
+            sys::ERL_DRV_EXT2TERM,
+            address(bytes.as_ptr()),
+            bytes.len() as sys::ErlDrvTermData,
+        ])
+    }
+
+    /// A tuple of what `build` writes.
+    pub fn tuple(&mut self, build: impl FnOnce(&mut Self) -> &mut Self) -> &mut Self {
+        let arity = self.elements(build);
+        self.element(&[sys::ERL_DRV_TUPLE, arity as sys::ErlDrvTermData])
+    }
+
+    /// A proper list of what `build` writes.
+    pub fn list(&mut self, build: impl FnOnce(&mut Self) -> &mut Self) -> &mut Self {
+        let length = self.elements(|t| build(t).nil());
+        self.element(&[sys::ERL_DRV_LIST, length as sys::ErlDrvTermData])
+    }
+
+    /// A map; `build` writes keys and values in turn. A key that comes twice,
+    /// or lacks its value, makes the send fail.
+    pub fn map(&mut self, build: impl FnOnce(&mut Self) -> &mut Self) -> &mut Self {
+        let written = self.elements(build);
+        if written % 2 == 1 {
+            // A tag that ERTS does not know: the send fails as documented.
+            return self.element(&[sys::ErlDrvTermData::MAX]);
+        }
+        self.element(&[sys::ERL_DRV_MAP, (written / 2) as sys::ErlDrvTermData])
+    }
+
+    /// The words for ERTS, or `None` if this is not exactly one term.
+    pub(crate) fn words(&self) -> Option<&[sys::ErlDrvTermData]> {
+        (self.count == 1).then_some(&self.words[..])
+    }
+}
+
+fn address<T>(pointer: *const T) -> sys::ErlDrvTermData {
+    pointer.expose_provenance() as sys::ErlDrvTermData
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tuple_counts_its_elements() {
+        let mut term = Term::new();
+        term.tuple(|t| t.int(1).tuple(|t| t.int(2)).nil());
+        assert_eq!(
+            term.words().unwrap(),
+            [
+                sys::ERL_DRV_INT,
+                1,
+                sys::ERL_DRV_INT,
+                2,
+                sys::ERL_DRV_TUPLE,
+                1,
+                sys::ERL_DRV_NIL,
+                sys::ERL_DRV_TUPLE,
+                3
+            ]
+        );
+    }
+
+    #[test]
+    fn a_list_ends_in_nil() {
+        let mut term = Term::new();
+        term.list(|t| t.int(5));
+        assert_eq!(
+            term.words().unwrap(),
+            [sys::ERL_DRV_INT, 5, sys::ERL_DRV_NIL, sys::ERL_DRV_LIST, 2]
+        );
+    }
+
+    #[test]
+    fn no_term_and_two_terms_are_none() {
+        let mut term = Term::new();
+        assert_eq!(term.words(), None);
+        term.int(1).int(2);
+        assert_eq!(term.words(), None);
+    }
+}
