@@ -15,6 +15,10 @@
 
 #include "erl_driver.h"
 
+#if SIZEOF_VOID_P != __SIZEOF_POINTER__
+#  error "these Erlang headers are for another word size than the target's; set ERTS_INCLUDE_DIR"
+#endif
+
 #define LAYOUT(NAME, VALUE) \
     static const ErlDrvSInt64 layout__##NAME = (ErlDrvSInt64) (VALUE);
 

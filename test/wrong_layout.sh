@@ -106,7 +106,7 @@ stops "a select mode changed" \
     "inert: ERL_DRV_WRITE has not the value that" "$regenerate"
 
 stops "an error value changed" \
-    "$(altered error erl_driver.h 's/(ERL_DRV_ERROR_ERRNO .*) -2/\1 -9/')" \
+    "$(altered error erl_driver.h 's/(ERL_DRV_ERROR_ERRNO.*) -2/\1 -9/')" \
     "inert: ERL_DRV_ERROR_ERRNO has not the value that" "$regenerate"
 
 stops "the major version is another" \
