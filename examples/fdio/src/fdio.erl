@@ -1,0 +1,482 @@
+%% SPDX-License-Identifier: Apache-2.0
+
+%% @doc Raw system calls on raw file descriptors.
+%%
+%% The companion of inert's examples, tests and benchmarks: inert waits until a
+%% fd is ready, something else has to open, read, write and close it. <b>This is
+%% an example, not a product.</b> The packages procket (sockets), srly (serial
+%% lines) and tunctl (TUN/TAP) are products that do this job, and inert works
+%% with the fds of any of them.
+%%
+%% What holds for every function:
+%%
+%% <ul>
+%% <li>A fd is an integer, and yours: nobody closes it but you, not even when
+%%     the process that opened it dies. Whoever closes a number that belongs to
+%%     somebody else (0, 1 and 2, or one that the VM has opened) breaks that
+%%     somebody; `close/1' and `dup2/2' cannot tell.</li>
+%% <li>New fds are non-blocking and close-on-exec.</li>
+%% <li>The answer is `ok', `{ok, X}' or `{error, posix()}', the errno's name in
+%%     lower case. Any integer that is no open fd, negative or huge ones too,
+%%     gives `{error, ebadf}'. Arguments of a wrong type, and numbers out of the
+%%     documented range, raise `badarg'.</li>
+%% <li>No call waits. They run on normal schedulers, and one that has to wait
+%%     answers `{error, eagain}' or `{error, einprogress}': that is the moment for
+%%     `inert:poll/2'. `read/2', `write/2', `accept/1' and `connect/2' on a fd in
+%%     blocking mode answer `{error, einval}' (see `set_nonblock/2').</li>
+%% <li>Nothing raises SIGPIPE: the VM ignores it, and `send/2' asks for none.</li>
+%% <li>Linux only.</li>
+%% </ul>
+%%
+%% Errors named below are those to expect; the kernel may answer with any.
+-module(fdio).
+
+-export([open/2]).
+-export([close/1]).
+-export([read/2]).
+-export([write/2]).
+-export([dup/1]).
+-export([dup2/2]).
+-export([pipe/0]).
+-export([eventfd/0]).
+-export([openpty/0]).
+-export([set_nonblock/2]).
+-export([is_open/1]).
+-export([max_fds/0]).
+-export([socketpair/0]).
+-export([socketpair/1]).
+-export([socket/3]).
+-export([bind/2]).
+-export([listen/2]).
+-export([accept/1]).
+-export([connect/2]).
+-export([shutdown/2]).
+-export([getsockname/1]).
+-export([getpeername/1]).
+-export([so_error/1]).
+-export([setsockopt/3]).
+-export([send/2]).
+-export([send_oob/2]).
+-export([recv/2]).
+-export([recv_oob/2]).
+
+-export_type([fd/0]).
+-export_type([posix/0]).
+-export_type([address/0]).
+-export_type([open_mode/0]).
+-export_type([domain/0]).
+-export_type([type/0]).
+-export_type([socket_option/0]).
+
+-on_load(load/0).
+
+-type fd() :: integer().
+%% A file descriptor. Open ones are not negative; any integer is accepted.
+
+-type posix() :: atom().
+%% An errno's name in lower case: `ebadf', `eagain', `econnrefused', ...
+%% `eunknown' stands for a number that Linux had not named by 2025.
+
+-type address() :: {inet:ip_address(), inet:port_number()} | {unix, binary()}.
+%% A socket's address. That of a unix socket is a path, a zero byte and a name in
+%% the abstract namespace (see unix(7)), or `<<>>' for a socket without a name.
+
+-type open_mode() :: read | write | append | creat | excl | trunc.
+%% `append' implies `write'. Neither `read' nor `write' means `read'.
+
+-type domain() :: inet | inet6 | unix.
+
+-type type() :: stream | dgram | seqpacket.
+
+-type socket_option() :: reuseaddr | nodelay | keepalive | sndbuf | rcvbuf.
+
+%%% Any fd
+
+%% @doc Opens a file, directory, FIFO or device: open(2).
+%%
+%% New files get the access rights 0666 less the umask. A terminal does not become the VM's
+%% controlling terminal.
+%%
+%% ```
+%% {ok, FD} = fdio:open("/dev/urandom", [read]).
+%% '''
+%%
+%% Errors: `enoent', `eacces', `eisdir', `emfile', `einval' (a zero byte in the path), `enxio'
+%% (a FIFO opened for `write' that nobody reads).
+-spec open(Path :: binary() | string(), [open_mode()]) -> {ok, fd()} | {error, posix()}.
+open(Path, Modes) when is_list(Path) ->
+    case unicode:characters_to_binary(Path) of
+        Binary when is_binary(Binary) -> open_nif(Binary, Modes);
+        _NotText -> error(badarg, [Path, Modes])
+    end;
+open(Path, Modes) ->
+    open_nif(Path, Modes).
+
+%% @doc Closes a fd: close(2). What waits on it in inert must be cleared before
+%% (`inert:fdclr/1').
+%%
+%% ```
+%% ok = fdio:close(FD),
+%% {error, ebadf} = fdio:close(FD).
+%% '''
+%%
+%% Errors: `ebadf', also for a second close, unless the number has been reused.
+-spec close(fd()) -> ok | {error, posix()}.
+close(_FD) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Reads what is there, `Max' bytes (1 to 1 MiB) or less: read(2). `{ok, <<>>}' is the end of the
+%% file: on a stream socket the peer will not write any more.
+%%
+%% ```
+%% case fdio:read(FD, 65536) of
+%%     {ok, <<>>} -> eof;
+%%     {ok, Data} -> Data;
+%%     {error, eagain} -> inert:poll(FD, read)
+%% end.
+%% '''
+%%
+%% Errors: `eagain' (nothing there yet), `ebadf' (closed, or not open for reading),
+%% `econnreset', `eisdir', `einval' (in blocking mode).
+-spec read(fd(), Max :: 1..1048576) -> {ok, binary()} | {error, posix()}.
+read(_FD, _Max) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Writes as much of the data as fits now, 1 MiB at most, and tells how much that was:
+%% write(2).
+%%
+%% ```
+%% {ok, Written} = fdio:write(FD, Data),
+%% <<_:Written/binary, Rest/binary>> = Data.
+%% '''
+%%
+%% Errors: `eagain' (nothing fits), `epipe' (nobody can read it any more), `ebadf' (closed, or not open
+%% for writing), `einval' (in blocking mode).
+-spec write(fd(), binary()) -> {ok, Written :: non_neg_integer()} | {error, posix()}.
+write(_FD, _Data) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc A second number for the same open file, the lowest that is free: dup(2). Both share
+%% position and flags, `set_nonblock/2' included.
+%%
+%% ```
+%% {ok, Copy} = fdio:dup(FD).
+%% '''
+%%
+%% Errors: `ebadf', `emfile'.
+-spec dup(fd()) -> {ok, fd()} | {error, posix()}.
+dup(_FD) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Makes the number `To' mean the open file of `FD', closing what it was before: dup2(2).
+%%
+%% ```
+%% ok = fdio:dup2(FD, To).
+%% '''
+%%
+%% Errors: `ebadf' (`FD' is not open, or `To' is beyond `max_fds/0').
+-spec dup2(fd(), To :: fd()) -> ok | {error, posix()}.
+dup2(_FD, _To) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc A pipe's two ends: pipe(2).
+%%
+%% ```
+%% {ok, {Reader, Writer}} = fdio:pipe().
+%% '''
+%%
+%% Errors: `emfile', `enfile'.
+-spec pipe() -> {ok, {Reader :: fd(), Writer :: fd()}} | {error, posix()}.
+pipe() ->
+    erlang:nif_error(not_loaded).
+
+%% @doc A counter in the kernel, at 0: eventfd(2). It is read and written as 8 bytes in the
+%% machine's byte order, readable while above 0; reading resets it.
+%%
+%% ```
+%% {ok, FD} = fdio:eventfd(),
+%% {ok, 8} = fdio:write(FD, <<3:64/native>>),
+%% {ok, <<3:64/native>>} = fdio:read(FD, 8).
+%% '''
+%%
+%% Errors: `emfile', `enfile'.
+-spec eventfd() -> {ok, fd()} | {error, posix()}.
+eventfd() ->
+    erlang:nif_error(not_loaded).
+
+%% @doc A pseudo-terminal: openpty(3). `Name' is the slave's path. The line is raw, as a serial line is
+%% used: no echo, no lines, every byte comes out as it went in.
+%%
+%% ```
+%% {ok, {Master, Slave, <<"/dev/pts/", _/binary>>}} = fdio:openpty().
+%% '''
+%%
+%% Errors: `emfile', `enfile', `eagain' (the system has no more of them). When the last
+%% slave is closed, reading the master gives `eio'.
+-spec openpty() -> {ok, {Master :: fd(), Slave :: fd(), Name :: binary()}} | {error, posix()}.
+openpty() ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Switches non-blocking mode on or off: fcntl(2), `O_NONBLOCK'. For fds that come from
+%% elsewhere, and for tests.
+%%
+%% ```
+%% ok = fdio:set_nonblock(0, true).
+%% '''
+%%
+%% Errors: `ebadf'.
+-spec set_nonblock(fd(), boolean()) -> ok | {error, posix()}.
+set_nonblock(_FD, _On) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Whether this number is an open fd at this moment: fcntl(2), `F_GETFD'. Whose it is, nobody
+%% can tell.
+%%
+%% ```
+%% false = fdio:is_open(-1).
+%% '''
+-spec is_open(fd()) -> boolean().
+is_open(_FD) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc How many fds the VM may have, so the lowest number that no fd can get:
+%% getrlimit(2), the soft limit of `RLIMIT_NOFILE'.
+%%
+%% ```
+%% {error, ebadf} = fdio:dup2(FD, fdio:max_fds()).
+%% '''
+-spec max_fds() -> pos_integer() | infinity.
+max_fds() ->
+    erlang:nif_error(not_loaded).
+
+%%% Sockets
+
+%% @doc As `socketpair(stream)'.
+-spec socketpair() -> {ok, {fd(), fd()}} | {error, posix()}.
+socketpair() ->
+    socketpair(stream).
+
+%% @doc Two unix sockets connected to each other: socketpair(2).
+%%
+%% ```
+%% {ok, {A, B}} = fdio:socketpair(),
+%% {ok, 5} = fdio:write(A, <<"hello">>),
+%% {ok, <<"hello">>} = fdio:read(B, 100).
+%% '''
+%%
+%% Errors: `emfile', `enfile'.
+-spec socketpair(type()) -> {ok, {fd(), fd()}} | {error, posix()}.
+socketpair(_Type) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc A socket: socket(2). The only protocol is 0: TCP or UDP for inet and inet6.
+%%
+%% ```
+%% {ok, FD} = fdio:socket(inet, stream, 0).
+%% '''
+%%
+%% Errors: `emfile', `enfile', `eafnosupport', `esocktnosupport' (no such type in this domain).
+-spec socket(domain(), type(), Protocol :: 0) -> {ok, fd()} | {error, posix()}.
+socket(_Domain, _Type, _Protocol) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Gives a socket its address: bind(2). Port 0 lets the kernel choose (see `getsockname/1').
+%%
+%% ```
+%% ok = fdio:bind(FD, {{127, 0, 0, 1}, 0}).
+%% '''
+%%
+%% Errors: `eaddrinuse', `eaddrnotavail', `eacces', `eafnosupport' (of another domain), `einval' (has an address
+%% already), `enametoolong', `ebadf', `enotsock'.
+-spec bind(fd(), address()) -> ok | {error, posix()}.
+bind(_FD, _Address) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Accepts connections from now on: listen(2). `Backlog' is how many may wait for
+%% `accept/1'.
+%%
+%% ```
+%% ok = fdio:listen(FD, 128).
+%% '''
+%%
+%% Errors: `eaddrinuse', `enotsup' (no stream), `ebadf', `enotsock'.
+-spec listen(fd(), Backlog :: integer()) -> ok | {error, posix()}.
+listen(_FD, _Backlog) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Takes one connection that waits: accept4(2). Its address is `getpeername/1''s to tell.
+%%
+%% ```
+%% case fdio:accept(ListenFD) of
+%%     {ok, FD} -> FD;
+%%     {error, eagain} -> inert:poll(ListenFD, read)
+%% end.
+%% '''
+%%
+%% Errors: `eagain' (none waits), `emfile' and `enfile' (the connection waits on),
+%% `econnaborted', `einval' (not listening, or in blocking mode), `ebadf', `enotsock'.
+-spec accept(fd()) -> {ok, fd()} | {error, posix()}.
+accept(_FD) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Connects a socket: connect(2).
+%%
+%% ```
+%% case fdio:connect(FD, {{127, 0, 0, 1}, 22}) of
+%%     ok -> ok;
+%%     {error, einprogress} -> {ok, write} = inert:poll(FD, write), fdio:so_error(FD);
+%%     {error, _} = Error -> Error
+%% end.
+%% '''
+%%
+%% Errors: `einprogress' (writable once decided, then ask `so_error/1'), `ealready' (in progress
+%% since an earlier call), `eisconn', `eagain' (a unix socket's backlog is full; try later),
+%% `econnrefused', `enoent',
+%% `eafnosupport', `einval' (in blocking mode), `ebadf', `enotsock'.
+-spec connect(fd(), address()) -> ok | {error, posix()}.
+connect(_FD, _Address) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Ends one or both directions: shutdown(2). After `write' the peer reads to the end, then
+%% `{ok, <<>>}'.
+%%
+%% ```
+%% ok = fdio:shutdown(FD, write).
+%% '''
+%%
+%% Errors: `enotconn', `ebadf', `enotsock'.
+-spec shutdown(fd(), read | write | read_write) -> ok | {error, posix()}.
+shutdown(_FD, _How) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc A socket's own address: getsockname(2).
+%%
+%% ```
+%% {ok, {{127, 0, 0, 1}, Port}} = fdio:getsockname(ListenFD).
+%% '''
+%%
+%% Errors: `ebadf', `enotsock', `eafnosupport' (not of a `domain()').
+-spec getsockname(fd()) -> {ok, address()} | {error, posix()}.
+getsockname(_FD) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc The address of the socket that this one is connected to: getpeername(2).
+%%
+%% ```
+%% {ok, {IP, Port}} = fdio:getpeername(FD).
+%% '''
+%%
+%% Errors: `enotconn', `ebadf', `enotsock', `eafnosupport' (not of a `domain()').
+-spec getpeername(fd()) -> {ok, address()} | {error, posix()}.
+getpeername(_FD) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc The error that waits on a socket, which asking clears: getsockopt(2), `SO_ERROR'. It tells how
+%% a connect in progress ended.
+%%
+%% ```
+%% {error, econnrefused} = fdio:so_error(FD),
+%% ok = fdio:so_error(FD).
+%% '''
+%%
+%% Errors: the one that waited; `ebadf', `enotsock'.
+-spec so_error(fd()) -> ok | {error, posix()}.
+so_error(_FD) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Sets an option: setsockopt(2). `reuseaddr', `nodelay' and `keepalive' are `true' or
+%% `false'; `sndbuf' and `rcvbuf' are in bytes, of which Linux takes twice as many, within its limits.
+%%
+%% ```
+%% ok = fdio:setsockopt(FD, nodelay, true),
+%% ok = fdio:setsockopt(FD, sndbuf, 4096).
+%% '''
+%%
+%% Errors: `enotsup' (`nodelay' of a unix socket) and `enoprotoopt', `ebadf', `enotsock'.
+-spec setsockopt(fd(), socket_option(), boolean() | non_neg_integer()) -> ok | {error, posix()}.
+setsockopt(FD, Option, On) when
+    Option =:= reuseaddr; Option =:= nodelay; Option =:= keepalive
+->
+    set_switch_nif(FD, Option, On);
+setsockopt(FD, Option, Bytes) when Option =:= sndbuf; Option =:= rcvbuf ->
+    set_size_nif(FD, Option, Bytes);
+setsockopt(FD, Option, Value) ->
+    error(badarg, [FD, Option, Value]).
+
+%% @doc As `write/2', on sockets only: send(2) with `MSG_NOSIGNAL' and `MSG_DONTWAIT'. Does not
+%% wait on a socket in blocking mode either.
+%%
+%% ```
+%% {ok, 5} = fdio:send(FD, <<"hello">>).
+%% '''
+%%
+%% Errors: `eagain', `epipe', `econnreset', `enotconn', `emsgsize' (a datagram too long), `ebadf',
+%% `enotsock'.
+-spec send(fd(), binary()) -> {ok, Written :: non_neg_integer()} | {error, posix()}.
+send(_FD, _Data) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Sends with `MSG_OOB': the last byte becomes TCP's urgent byte, which the peer's poll(2)
+%% sees as `POLLPRI'.
+%%
+%% ```
+%% {ok, 1} = fdio:send_oob(FD, <<"!">>).
+%% '''
+%%
+%% Errors: those of `send/2', `enotsup' (neither TCP nor, in newer kernels, a unix stream).
+-spec send_oob(fd(), binary()) -> {ok, Written :: non_neg_integer()} | {error, posix()}.
+send_oob(_FD, _Data) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc As `read/2', on sockets only: recv(2) with `MSG_DONTWAIT'. Does not wait on a socket in
+%% blocking mode either. A datagram longer than `Max' is cut.
+%%
+%% ```
+%% {ok, Data} = fdio:recv(FD, 65536).
+%% '''
+%%
+%% Errors: `eagain', `econnreset', `econnrefused' (UDP), `enotconn', `ebadf', `enotsock'.
+-spec recv(fd(), Max :: 1..1048576) -> {ok, binary()} | {error, posix()}.
+recv(_FD, _Max) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Receives TCP's urgent byte: recv(2) with `MSG_OOB'.
+%%
+%% ```
+%% {ok, <<"!">>} = fdio:recv_oob(FD, 1).
+%% '''
+%%
+%% Errors: `einval' (there is none), `eagain' (announced, not here yet), `ebadf', `enotsock'.
+-spec recv_oob(fd(), Max :: 1..1048576) -> {ok, binary()} | {error, posix()}.
+recv_oob(_FD, _Max) ->
+    erlang:nif_error(not_loaded).
+
+%%% The NIF
+
+-spec open_nif(binary(), [open_mode()]) -> {ok, fd()} | {error, posix()}.
+open_nif(_Path, _Modes) ->
+    erlang:nif_error(not_loaded).
+
+-spec set_switch_nif(fd(), socket_option(), term()) -> ok | {error, posix()}.
+set_switch_nif(_FD, _Option, _On) ->
+    erlang:nif_error(not_loaded).
+
+-spec set_size_nif(fd(), socket_option(), term()) -> ok | {error, posix()}.
+set_size_nif(_FD, _Option, _Bytes) ->
+    erlang:nif_error(not_loaded).
+
+-spec load() -> ok | {error, term()}.
+load() ->
+    erlang:load_nif(filename:join(priv_dir(), "fdio"), 0).
+
+%% The code server knows the priv directory of applications in its path whose
+%% directory is called after them; from anywhere else, priv is beside ebin.
+-spec priv_dir() -> file:filename().
+priv_dir() ->
+    case code:priv_dir(fdio) of
+        {error, bad_name} ->
+            Ebin = filename:dirname(code:which(?MODULE)),
+            filename:join(filename:dirname(Ebin), "priv");
+        Dir ->
+            Dir
+    end.
