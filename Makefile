@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The front door. `make help` lists what it does.
+#
+# Plain make and POSIX sh. What it honours from the environment: CARGO,
+# CARGO_TARGET_DIR, CARGO_BUILD_TARGET, ERTS_INCLUDE_DIR, REBAR3.
+
+.POSIX:
+SHELL = /bin/sh
+
+# An argument for `make test` and `make check`: a part of stages' names.
+ONLY =
+
+all: build
+
+help:
+	@echo 'make          build: a loadable application in _build/default/lib/inert'
+	@echo 'make demo     install what is missing, build, and show it work'
+	@echo 'make test     install what is missing, and run every check and test'
+	@echo 'make check    only the checks: format, lints, docs, types, headers'
+	@echo 'make shell    an Erlang shell with inert, fdio and the examples loaded'
+	@echo 'make deps     only install what is missing (scripts/bootstrap)'
+	@echo 'make driver   only the driver: priv/inert_drv.so'
+	@echo 'make fdio     only the NIF that examples and tests use for raw fds'
+	@echo 'make examples only the examples, and fdio'
+	@echo 'make clean    remove everything built'
+	@echo
+	@echo 'make test ONLY=xref runs only the stages with xref in their name.'
+
+build: need-build
+	@REBAR_OFFLINE=1 $${REBAR3:-rebar3} compile
+
+need-build:
+	@scripts/bootstrap --check build
+
+deps:
+	@scripts/bootstrap test
+
+# What rebar.config's compile hook runs, here and in projects that use inert as
+# a dependency.
+driver:
+	@scripts/build-cdylib inert_drv priv/inert_drv.so
+
+# examples/fdio is laid out like an installed application, NIF and all.
+fdio: build
+	@scripts/build-cdylib fdio examples/fdio/priv/fdio.so
+	@scripts/compile-erlang examples/fdio/ebin examples/fdio/src/*.erl
+	@cp examples/fdio/src/fdio.app.src examples/fdio/ebin/fdio.app
+
+examples: fdio
+	@scripts/compile-erlang _build/examples/examples/ebin examples/*.erl
+
+# The Common Test and EUnit suites, and the tests' own small driver.
+suites: examples
+	@scripts/build-cdylib probe_drv test/probe_drv/priv/probe_drv.so
+	@scripts/compile-erlang _build/suites test/*.erl examples/fdio/test/*.erl
+	@for data in test/*_SUITE_data; do \
+	    [ ! -d "$$data" ] || ln -sfn "$$PWD/$$data" _build/suites/; \
+	done
+
+demo:
+	@scripts/bootstrap demo
+	@$(MAKE) -s examples
+	@scripts/with-libs erl -noinput -run demo main
+
+test:
+	@scripts/bootstrap test
+	@test/run $(ONLY)
+
+check:
+	@scripts/bootstrap test
+	@test/run --check $(ONLY)
+
+shell: examples
+	@scripts/with-libs erl -eval "$$(cat scripts/shell.eval)"
+
+clean: clean-driver
+	rm -rf _build examples/fdio/ebin examples/fdio/priv test/probe_drv/priv
+	rm -f test/*.beam rebar3.crashdump erl_crash.dump
+
+# A CARGO_TARGET_DIR is its owner's to clean: other projects may share it.
+clean-driver:
+	rm -rf priv target
+
+.PHONY: all help build need-build deps driver fdio examples suites demo test check shell \
+	clean clean-driver
