@@ -23,7 +23,10 @@ unsafe impl GlobalAlloc for DriverAlloc {
             // SAFETY: driver_alloc takes any size and may run on any thread.
             return unsafe { sys::driver_alloc(layout.size() as sys::ErlDrvSizeT) }.cast();
         }
-        let Some(size) = layout.size().checked_add(layout.align() + size_of::<usize>()) else {
+        let Some(size) = layout
+            .size()
+            .checked_add(layout.align() + size_of::<usize>())
+        else {
             return std::ptr::null_mut();
         };
         // SAFETY: as above.

@@ -8,7 +8,6 @@ use crate::{BadArgument, Driver, Event, Monitor, Reply, StartError};
 use erl_driver_sys as sys;
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use std::marker::PhantomData;
 
 /// What ERTS keeps for each port, as its `ErlDrvData`.
 struct Instance<D> {
@@ -179,13 +178,21 @@ unsafe extern "C" fn stop<D: Driver>(data: sys::ErlDrvData) {
 unsafe extern "C" fn ready_input<D: Driver>(data: sys::ErlDrvData, event: sys::ErlDrvEvent) {
     let event = Event::from_raw(event);
     // SAFETY: called by ERTS.
-    unsafe { run::<D, ()>(data, "ready_input", (), |d, port, _| d.ready_input(port, event)) }
+    unsafe {
+        run::<D, ()>(data, "ready_input", (), |d, port, _| {
+            d.ready_input(port, event)
+        })
+    }
 }
 
 unsafe extern "C" fn ready_output<D: Driver>(data: sys::ErlDrvData, event: sys::ErlDrvEvent) {
     let event = Event::from_raw(event);
     // SAFETY: called by ERTS.
-    unsafe { run::<D, ()>(data, "ready_output", (), |d, port, _| d.ready_output(port, event)) }
+    unsafe {
+        run::<D, ()>(data, "ready_output", (), |d, port, _| {
+            d.ready_output(port, event)
+        })
+    }
 }
 
 unsafe extern "C" fn stop_select<D: Driver>(event: sys::ErlDrvEvent, _reserved: *mut c_void) {
@@ -205,7 +212,11 @@ unsafe extern "C" fn process_exit<D: Driver>(
     // SAFETY: ERTS passes the monitor that fired.
     let monitor = Monitor(unsafe { *monitor });
     // SAFETY: called by ERTS.
-    unsafe { run::<D, ()>(data, "process_exit", (), |d, port, _| d.process_exit(port, monitor)) }
+    unsafe {
+        run::<D, ()>(data, "process_exit", (), |d, port, _| {
+            d.process_exit(port, monitor)
+        })
+    }
 }
 
 unsafe extern "C" fn outputv<D: Driver>(data: sys::ErlDrvData, vector: *mut sys::ErlIOVec) {

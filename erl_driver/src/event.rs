@@ -66,17 +66,17 @@ pub struct Mode(c_int);
 impl Mode {
     /// `ERL_DRV_READ`: [`ready_input`](crate::Driver::ready_input) runs while
     /// the event is readable.
-    pub const READ: Mode = Mode(sys::ERL_DRV_READ as c_int);
+    pub const READ: Mode = Mode(sys::ERL_DRV_READ);
     /// `ERL_DRV_WRITE`: [`ready_output`](crate::Driver::ready_output) runs while
     /// the event is writable.
-    pub const WRITE: Mode = Mode(sys::ERL_DRV_WRITE as c_int);
+    pub const WRITE: Mode = Mode(sys::ERL_DRV_WRITE);
     /// `ERL_DRV_USE`: ERTS keeps what it knows of the event between selects;
     /// deselecting it runs [`stop_select`](crate::Driver::stop_select) when the
     /// event may be closed.
-    pub const USE: Mode = Mode(sys::ERL_DRV_USE as c_int);
+    pub const USE: Mode = Mode(sys::ERL_DRV_USE);
     /// `ERL_DRV_USE_NO_CALLBACK`: as [`USE`](Mode::USE), for deselecting
     /// without `stop_select`.
-    pub const USE_NO_CALLBACK: Mode = Mode(sys::ERL_DRV_USE_NO_CALLBACK as c_int);
+    pub const USE_NO_CALLBACK: Mode = Mode(sys::ERL_DRV_USE_NO_CALLBACK);
 
     pub(crate) fn raw(self) -> c_int {
         self.0

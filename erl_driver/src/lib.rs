@@ -85,6 +85,13 @@ pub use term::{Atom, Term};
 #[doc(hidden)]
 pub use erl_driver_sys as sys;
 
+/// The name of an errno as ERTS spells it, in lower case: `enoent` for `ENOENT`,
+/// `unknown` for a number that is none.
+pub fn errno_name(errno: i32) -> &'static std::ffi::CStr {
+    // SAFETY: erl_errno_id takes any number and returns a string constant.
+    unsafe { std::ffi::CStr::from_ptr(sys::erl_errno_id(errno)) }
+}
+
 /// The caller's arguments are wrong: `erlang:port_control/3` and
 /// `erlang:port_call/3` fail with `badarg`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

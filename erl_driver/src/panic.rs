@@ -88,7 +88,13 @@ fn report(name: &CStr, callback: &str, text: &str) -> CString {
 fn reason(line: &str) -> CString {
     let text: Vec<u8> = line
         .chars()
-        .map(|c| if c == ' ' || c.is_ascii_graphic() { c as u8 } else { b'?' })
+        .map(|c| {
+            if c == ' ' || c.is_ascii_graphic() {
+                c as u8
+            } else {
+                b'?'
+            }
+        })
         .take(MAX_ATOM)
         .collect();
     CString::new(text).unwrap_or_default()

@@ -165,7 +165,11 @@ impl Port {
                 data.len() as sys::ErlDrvSizeT,
             )
         };
-        if sent == 0 { Ok(()) } else { Err(SendError::NoProcess) }
+        if sent == 0 {
+            Ok(())
+        } else {
+            Err(SendError::NoProcess)
+        }
     }
 
     /// The port's owner, the process connected to it.
@@ -255,7 +259,11 @@ impl Port {
     }
 
     pub(crate) fn set_control_flags(&self, binary: bool) {
-        let flags = if binary { sys::PORT_CONTROL_FLAG_BINARY as c_int } else { 0 };
+        let flags = if binary {
+            sys::PORT_CONTROL_FLAG_BINARY as c_int
+        } else {
+            0
+        };
         // SAFETY: a callback of this port is running.
         unsafe { sys::set_port_control_flags(self.raw, flags) }
     }

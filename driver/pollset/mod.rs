@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Pollsets: ways to have the kernel watch fds. A pollset knows fds and kinds,
+//! not processes.
+
+pub mod erts;
+
+use crate::kinds::Kinds;
+use crate::sys::Errno;
+
+/// ERTS's side of a pollset: `driver_select`, for the port of the callback that
+/// is running.
+pub trait Select {
+    /// Selects a fd for one direction or both, keeping ERTS's state of it.
+    fn select(&self, fd: i32, kinds: Kinds) -> Result<(), Errno>;
+    /// Takes directions away.
+    fn deselect(&self, fd: i32, kinds: Kinds);
+    /// Has ERTS forget a fd that is not ours: it is never closed.
+    fn forget(&self, fd: i32);
+    /// Has ERTS forget a fd that is ours, and close it when that is safe.
+    fn forget_and_close(&self, fd: i32);
+}
+
+/// What [`Pollset::arm`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Armed {
+    /// The fd is watched.
+    Watched,
+    /// The fd is watched, but what had been watched under its number was
+    /// another file: the number was closed and has come back.
+    Replaced,
+}
+
+/// The file behind a number is not the one that was armed, or there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stale;
+
+/// A set of fds that the kernel watches. Every notification is one-shot: after
+/// a fd came out of [`ready`](Pollset::ready) it is watched again only when
+/// `settle` or `arm` says so.
+pub trait Pollset {
+    /// Has exactly `kinds` of `fd` watched, which are not empty. An error
+    /// leaves everything as it was.
+    fn arm(&mut self, host: &dyn Select, fd: i32, kinds: Kinds) -> Result<Armed, Errno>;
+
+    /// Has no more than `left`, possibly nothing, of `fd` watched, of which more
+    /// was watched before. The fd may be closed by now.
+    fn disarm(&mut self, host: &dyn Select, fd: i32, left: Kinds);
+
+    /// ERTS reports `event` ready: adds the fds that may be ready to `fds`.
+    fn ready(&mut self, host: &dyn Select, event: i32, fds: &mut Vec<i32>);
+
+    /// After a fd came out of `ready`: has `left`, possibly nothing, watched.
+    fn settle(&mut self, host: &dyn Select, fd: i32, left: Kinds) -> Result<(), Stale>;
+
+    /// Whether the file that was armed as `fd` is no longer the one behind
+    /// that number, as far as the kernel can tell.
+    fn is_stale(&mut self, fd: i32) -> bool;
+
+    /// Watches nothing any more.
+    fn close(&mut self, host: &dyn Select);
+}

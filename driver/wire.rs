@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The wire: what arrives through `erlang:port_control/3`, and what is
+//! answered. Its other half is `erlang/src/inert_drv.erl`. Knows bytes only.
+//!
+//! | command | data | reply |
+//! | --- | --- | --- |
+//! | 1 FDSET | fd, mode | empty: armed |
+//! | 2 FDCLR | fd, mode | empty: cleared |
+//! | 3 POLL | fd, mode, reference | empty: armed, a message `{Reference, Result}` will come; a kind: ready |
+//! | 3 POLL | fd, mode | a kind: ready; `timeout`: not ready |
+//! | 4 CANCEL | fd, mode | empty: what this process's poll had armed is cleared, no message will come; `gone`: nothing was armed, the message has been sent |
+//!
+//! fd and mode are signed 32-bit, big-endian. Errors are the errno's name in
+//! lower case. FDSET and FDCLR never change; the others belong to inert.
+
+use crate::kinds::{Kind, Kinds};
+use crate::reference::Reference;
+
+/// A request, as sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    Set {
+        fd: i32,
+        kinds: Kinds,
+    },
+    Clear {
+        fd: i32,
+        kinds: Kinds,
+    },
+    Check {
+        fd: i32,
+        kinds: Kinds,
+    },
+    Poll {
+        fd: i32,
+        kinds: Kinds,
+        reference: Reference<'a>,
+    },
+    Cancel {
+        fd: i32,
+        kinds: Kinds,
+    },
+}
+
+/// What is answered if there is no error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    Done,
+    Ready(Kind),
+    NotReady,
+    Gone,
+}
+
+impl Answer {
+    /// The reply's bytes.
+    pub fn text(self) -> &'static str {
+        match self {
+            Answer::Done => "",
+            Answer::Ready(kind) => kind.name(),
+            Answer::NotReady => "timeout",
+            Answer::Gone => "gone",
+        }
+    }
+}
+
+/// The bytes are no request: `einval`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+const FDSET: u32 = 1;
+const FDCLR: u32 = 2;
+const POLL: u32 = 3;
+const CANCEL: u32 = 4;
+
+/// Reads a request. Any bytes may come: port_control is open to every process.
+pub fn decode(command: u32, data: &[u8]) -> Result<Request<'_>, Malformed> {
+    let (fd, rest) = int32(data)?;
+    let (mode, rest) = int32(rest)?;
+    let kinds = Kinds::from_mode(mode).ok_or(Malformed)?;
+    match (command, rest) {
+        (FDSET, []) => Ok(Request::Set { fd, kinds }),
+        (FDCLR, []) => Ok(Request::Clear { fd, kinds }),
+        (POLL, []) => Ok(Request::Check { fd, kinds }),
+        (POLL, reference) => {
+            let reference = Reference::parse(reference).ok_or(Malformed)?;
+            Ok(Request::Poll {
+                fd,
+                kinds,
+                reference,
+            })
+        }
+        (CANCEL, []) => Ok(Request::Cancel { fd, kinds }),
+        _ => Err(Malformed),
+    }
+}
+
+fn int32(data: &[u8]) -> Result<(i32, &[u8]), Malformed> {
+    let (first, rest) = data.split_first_chunk().ok_or(Malformed)?;
+    Ok((i32::from_be_bytes(*first), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn data(fd: i32, mode: i32) -> Vec<u8> {
+        [fd.to_be_bytes(), mode.to_be_bytes()].concat()
+    }
+
+    #[test]
+    fn the_two_commands_that_never_change() {
+        assert_eq!(
+            decode(1, &[0, 0, 0, 7, 0, 0, 0, 1]),
+            Ok(Request::Set {
+                fd: 7,
+                kinds: Kinds::READ
+            })
+        );
+        assert_eq!(
+            decode(2, &[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 3]),
+            Ok(Request::Clear {
+                fd: -1,
+                kinds: Kinds::READ | Kinds::WRITE
+            })
+        );
+    }
+
+    #[test]
+    fn wrong_lengths_and_modes_are_malformed() {
+        for command in [FDSET, FDCLR, CANCEL] {
+            let mut long = data(1, 1);
+            long.push(0);
+            assert_eq!(decode(command, &long), Err(Malformed));
+        }
+        for command in 0..10 {
+            for length in 0..8 {
+                assert_eq!(decode(command, &data(1, 1)[..length]), Err(Malformed));
+            }
+            for mode in [0, 4, -1, 1 << 30] {
+                assert_eq!(decode(command, &data(1, mode)), Err(Malformed));
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_commands_are_malformed() {
+        for command in [0, 5, 100, u32::MAX] {
+            assert_eq!(decode(command, &data(1, 1)), Err(Malformed));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(command in 0u32..8, bytes: Vec<u8>) {
+            let _ = decode(command, &bytes);
+        }
+
+        #[test]
+        fn what_is_written_is_read(fd: i32, mode in 1i32..=3) {
+            let kinds = Kinds::from_mode(mode).unwrap();
+            let data = data(fd, mode);
+            prop_assert_eq!(decode(FDSET, &data), Ok(Request::Set { fd, kinds }));
+        }
+    }
+}
