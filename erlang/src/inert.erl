@@ -49,6 +49,7 @@
 -module(inert).
 
 -export([start/0]).
+-export([start/1]).
 -export([stop/0]).
 -export([pollid/0]).
 -export([fdset/1]).
@@ -84,7 +85,14 @@
     erlang:error(badarg, Args, [{error_info, #{module => prim_inert, cause => Causes}}])
 ).
 
-%% @doc Starts the service, if it is not started.
+%% @doc As {@link start/1}, with the options of the application's environment: the
+%% key `pollset', if it is set.
+-spec start() -> ok.
+start() ->
+    start(inert_server:options()).
+
+%% @doc Starts the service, if it is not started; if it is, the options do not
+%% matter.
 %%
 %% Any number of processes may call it at the same time; there is one port. The
 %% port outlives the caller. Without the application `inert' the caller becomes its
@@ -92,12 +100,14 @@
 %% `prim_inert:controlling_process(inert, Pid)'.
 %%
 %% Raises `{driver_load_failed, Path, Text}' if the driver cannot be loaded, with
-%% the path that was tried and what `erl_ddll:format_error/1' says.
--spec start() -> ok.
-start() ->
-    case whereis(?MODULE) of
-        undefined -> inert_server:start_service();
-        Port when is_port(Port) -> ok
+%% the path that was tried and what `erl_ddll:format_error/1' says; `badarg' for an
+%% unknown option.
+-spec start([prim_inert:start_option()]) -> ok.
+start(Options) ->
+    case {prim_inert:check_start(Options), whereis(?MODULE)} of
+        {error, _} -> ?BADARG([Options], #{1 => start_options});
+        {ok, undefined} -> inert_server:start_service(Options);
+        {ok, Port} when is_port(Port) -> ok
     end.
 
 %% @doc Stops the service, if it is started. Whoever is blocked in a poll gets

@@ -4,10 +4,11 @@
 -module(inert_server).
 -behaviour(gen_server).
 
--export([start_service/0]).
+-export([options/0]).
+-export([start_service/1]).
 -export([stop_service/0]).
--export([child_spec/0]).
--export([start_link/0]).
+-export([child_spec/1]).
+-export([start_link/1]).
 
 -export([init/1]).
 -export([handle_call/3]).
@@ -18,32 +19,47 @@
 %% The name of the service's port.
 -define(SERVICE, inert).
 
--spec child_spec() -> supervisor:child_spec().
-child_spec() ->
-    #{id => ?MODULE, start => {?MODULE, start_link, []}}.
+%% The start options of the application's environment.
+-spec options() -> [prim_inert:start_option()].
+options() ->
+    case application:get_env(inert, pollset) of
+        {ok, Pollset} -> [{pollset, Pollset}];
+        undefined -> []
+    end.
 
--spec start_link() -> {ok, pid()} | {error, term()}.
-start_link() ->
-    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+-spec child_spec([prim_inert:start_option()]) -> supervisor:child_spec().
+child_spec(Options) ->
+    #{id => ?MODULE, start => {?MODULE, start_link, [Options]}}.
+
+-spec start_link([prim_inert:start_option()]) -> {ok, pid()} | {error, term()}.
+start_link(Options) ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, Options, []).
 
 %% Starts the service: under the supervisor if the application is there, and
 %% else with the calling process as the port's owner.
--spec start_service() -> ok.
-start_service() ->
-    try supervisor:restart_child(inert_sup, ?MODULE) of
-        {ok, _} -> ok;
-        {error, running} -> ok;
-        {error, restarting} -> ok;
-        {error, Reason} -> error(Reason)
+-spec start_service([prim_inert:start_option()]) -> ok.
+start_service(Options) ->
+    try supervisor:start_child(inert_sup, child_spec(Options)) of
+        {ok, _} ->
+            ok;
+        {error, {already_started, _}} ->
+            ok;
+        {error, already_present} ->
+            %% It is being restarted, or could not be.
+            _ = supervisor:delete_child(inert_sup, ?MODULE),
+            start_service(Options);
+        {error, Reason} ->
+            error(Reason)
     catch
-        exit:{noproc, _} -> start_unsupervised()
+        exit:{noproc, _} -> start_unsupervised(Options)
     end.
 
 -spec stop_service() -> ok.
 stop_service() ->
-    try supervisor:terminate_child(inert_sup, ?MODULE) of
-        ok -> ok;
-        {error, not_found} -> ok
+    try
+        _ = supervisor:terminate_child(inert_sup, ?MODULE),
+        _ = supervisor:delete_child(inert_sup, ?MODULE),
+        ok
     catch
         exit:{noproc, _} -> ok
     end,
@@ -51,11 +67,11 @@ stop_service() ->
 
 %% The port is to outlive its opener, so that one unlinks it; and it is registered
 %% by then or closed, even if its opener is killed between any two lines of this.
--spec start_unsupervised() -> ok.
-start_unsupervised() ->
+-spec start_unsupervised([prim_inert:start_option()]) -> ok.
+start_unsupervised(Options) ->
     Opener = self(),
     Guard = spawn(fun() -> guard(Opener) end),
-    try prim_inert:start() of
+    try prim_inert:start(Options) of
         {ok, Port} ->
             Guard ! {opened, Port},
             unlink(Port),
@@ -97,30 +113,28 @@ guard(Monitor, Port) ->
 
 %% The process that owns the service's port under the supervisor.
 
--spec init([]) -> {ok, port()} | {stop, term()}.
-init([]) ->
+-spec init([prim_inert:start_option()]) -> {ok, port()}.
+init(Options) ->
     process_flag(trap_exit, true),
-    own(whereis(?SERVICE)).
+    own(whereis(?SERVICE), Options).
 
 %% A port that was started by hand goes on, with those who wait on it.
--spec own(port() | undefined) -> {ok, port()} | {stop, term()}.
-own(undefined) ->
-    {ok, Port} = prim_inert:start(),
+-spec own(port() | undefined, [prim_inert:start_option()]) -> {ok, port()}.
+own(undefined, Options) ->
+    {ok, Port} = prim_inert:start(Options),
     case register_port(Port) of
-        true -> {ok, Port};
-        false -> adopt_instead(Port)
+        true ->
+            {ok, Port};
+        false ->
+            ok = prim_inert:stop(Port),
+            own(whereis(?SERVICE), Options)
     end;
-own(Port) ->
+own(Port, Options) ->
     try erlang:port_connect(Port, self()) of
         true -> {ok, Port}
     catch
-        error:badarg -> own(whereis(?SERVICE))
+        error:badarg -> own(whereis(?SERVICE), Options)
     end.
-
--spec adopt_instead(port()) -> {ok, port()} | {stop, term()}.
-adopt_instead(Port) ->
-    ok = prim_inert:stop(Port),
-    own(whereis(?SERVICE)).
 
 -spec handle_call(term(), gen_server:from(), port()) -> {reply, {error, unknown_call}, port()}.
 handle_call(_Request, _From, Port) ->

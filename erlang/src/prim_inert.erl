@@ -26,6 +26,9 @@
 -export([poll/4]).
 -export([controlling_process/2]).
 
+%% For inert.
+-export([check_start/1]).
+
 %% For the shell: see erl_error:format_exception/3.
 -export([format_error/2]).
 
@@ -78,6 +81,7 @@ start(Options) ->
         error -> ?BADARG([Options], #{1 => start_options})
     end.
 
+%% @private
 -spec check_start(term()) -> ok | error.
 check_start([]) -> ok;
 check_start([{pollset, erts} | Rest]) -> check_start(Rest);
