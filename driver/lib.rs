@@ -7,6 +7,7 @@
 //! | `wire` | the bytes of `erlang:port_control/3` |
 //! | `service` | who may wait, who is told |
 //! | `table` | the waiters |
+//! | `pages` | a value per fd |
 //! | `pollset` | how the kernel is asked to watch |
 //! | `reference` | the tag of a poll's message |
 //! | `sys` | system calls, with all the `unsafe` |
@@ -19,6 +20,7 @@
 #![cfg_attr(test, allow(dead_code))]
 
 mod kinds;
+mod pages;
 mod pollset;
 mod reference;
 mod service;

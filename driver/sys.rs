@@ -16,7 +16,9 @@ pub struct Errno(pub c_int);
 impl Errno {
     pub const EBADF: Errno = Errno(libc::EBADF);
     pub const EBUSY: Errno = Errno(libc::EBUSY);
+    pub const EEXIST: Errno = Errno(libc::EEXIST);
     pub const EINVAL: Errno = Errno(libc::EINVAL);
+    pub const ENOENT: Errno = Errno(libc::ENOENT);
 
     fn last() -> Errno {
         Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
@@ -134,6 +136,79 @@ pub fn file_id(fd: i32) -> Result<FileId, Errno> {
 pub fn duplicate(fd: i32) -> Result<i32, Errno> {
     // SAFETY: takes any number.
     check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) })
+}
+
+/// An epoll(7) instance. Closed by whoever created it, not when dropped: ERTS
+/// may be watching it still.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoll(i32);
+
+/// One event of [`Epoll::wait`].
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct EpollEvent(libc::epoll_event);
+
+#[cfg(target_os = "linux")]
+impl EpollEvent {
+    pub const EMPTY: EpollEvent = EpollEvent(libc::epoll_event { events: 0, u64: 0 });
+
+    /// The data that the fd was registered with.
+    pub fn data(&self) -> u64 {
+        self.0.u64
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Epoll {
+    pub fn create() -> Result<Epoll, Errno> {
+        // SAFETY: takes a flag.
+        check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }).map(Epoll)
+    }
+
+    pub fn fd(self) -> i32 {
+        self.0
+    }
+
+    /// EPOLL_CTL_ADD: `EEXIST` if the fd's file is registered under this number.
+    pub fn add(self, fd: i32, kinds: Kinds, data: u64) -> Result<(), Errno> {
+        self.control(libc::EPOLL_CTL_ADD, fd, kinds, data)
+    }
+
+    /// EPOLL_CTL_MOD: `ENOENT` if the fd's file is not registered under this
+    /// number.
+    pub fn modify(self, fd: i32, kinds: Kinds, data: u64) -> Result<(), Errno> {
+        self.control(libc::EPOLL_CTL_MOD, fd, kinds, data)
+    }
+
+    /// Every registration is one-shot. With no kinds, trouble is reported still
+    /// (the kernel adds EPOLLERR and EPOLLHUP), once.
+    fn control(self, operation: c_int, fd: i32, kinds: Kinds, data: u64) -> Result<(), Errno> {
+        let events = kinds
+            .iter()
+            .map(|kind| match kind {
+                Kind::Read => libc::EPOLLIN,
+                Kind::Write => libc::EPOLLOUT,
+            })
+            .fold(libc::EPOLLONESHOT, |all, one| all | one);
+        let mut event = libc::epoll_event {
+            events: events as u32,
+            u64: data,
+        };
+        // SAFETY: takes any numbers; the kernel reads the event during the call.
+        check(unsafe { libc::epoll_ctl(self.0, operation, fd, &mut event) }).map(drop)
+    }
+
+    /// epoll_wait without waiting: how many of `events` were filled.
+    pub fn wait(self, events: &mut [EpollEvent]) -> Result<usize, Errno> {
+        // SAFETY: EpollEvent is transparent over epoll_event, and the slice's
+        // length goes with it.
+        let count = check(unsafe {
+            libc::epoll_wait(self.0, events.as_mut_ptr().cast(), events.len() as c_int, 0)
+        })?;
+        Ok(count as usize)
+    }
 }
 
 /// Closes a fd that inert itself has opened.

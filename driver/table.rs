@@ -8,20 +8,25 @@
 //! much is armed, and a process's death costs what it had armed.
 
 use crate::kinds::{Kind, Kinds};
+use crate::pages::Pages;
 use rustc_hash::FxBuildHasher;
 use slab::Slab;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Slots of one page. A page is made when a fd in it is first armed.
-const PAGE: usize = 64;
-
 /// Index of a waiter or a process in its slab.
 type Index = u32;
 const NOBODY: Index = Index::MAX;
 
-type Slot = [Index; Kind::ALL.len()];
-const FREE: Slot = [NOBODY; Kind::ALL.len()];
+/// The waiters of a fd's kinds.
+#[derive(Clone, Copy)]
+struct Slot([Index; Kind::ALL.len()]);
+
+impl Default for Slot {
+    fn default() -> Slot {
+        Slot([NOBODY; Kind::ALL.len()])
+    }
+}
 
 struct Waiter<T> {
     fd: i32,
@@ -41,7 +46,7 @@ struct Process<P> {
 /// Waiters of processes `P`, each with a token `T` that says how to tell them.
 pub struct Table<P, T> {
     waiters: Slab<Waiter<T>>,
-    pages: Vec<Option<Box<[Slot; PAGE]>>>,
+    slots: Pages<Slot>,
     processes: Slab<Process<P>>,
     by_pid: HashMap<P, Index, FxBuildHasher>,
 }
@@ -50,27 +55,15 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
     pub fn new() -> Self {
         Table {
             waiters: Slab::new(),
-            pages: Vec::new(),
+            slots: Pages::new(),
             processes: Slab::new(),
             by_pid: HashMap::default(),
         }
     }
 
     fn index(&self, fd: i32, kind: Kind) -> Option<usize> {
-        let fd = usize::try_from(fd).ok()?;
-        let page = self.pages.get(fd / PAGE)?.as_ref()?;
-        let index = page[fd % PAGE][kind.index()];
+        let index = self.slots.get(fd).0[kind.index()];
         (index != NOBODY).then_some(index as usize)
-    }
-
-    /// The slot of a fd, made if needed. `fd` is not negative.
-    fn slot(&mut self, fd: i32) -> &mut Slot {
-        let fd = fd as usize;
-        if self.pages.len() <= fd / PAGE {
-            self.pages.resize_with(fd / PAGE + 1, || None);
-        }
-        let page = self.pages[fd / PAGE].get_or_insert_with(|| Box::new([FREE; PAGE]));
-        &mut page[fd % PAGE]
     }
 
     /// The waiter of a fd's kind.
@@ -142,7 +135,7 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
             next.previous = index;
         }
         self.processes[process as usize].first = index;
-        self.slot(fd)[kind.index()] = index;
+        self.slots.slot(fd).0[kind.index()] = index;
         true
     }
 
@@ -150,7 +143,7 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
     pub fn take(&mut self, fd: i32, kind: Kind) -> Option<(P, T)> {
         let index = self.index(fd, kind)?;
         let waiter = self.waiters.remove(index);
-        self.slot(fd)[kind.index()] = NOBODY;
+        self.slots.slot(fd).0[kind.index()] = NOBODY;
         if let Some(next) = self.waiters.get_mut(waiter.next as usize) {
             next.previous = waiter.previous;
         }
@@ -296,14 +289,6 @@ mod tests {
                 agree(&table, &model);
             }
         }
-    }
-
-    #[test]
-    fn a_far_fd_costs_a_page_and_not_a_table() {
-        let mut table = Table::new();
-        table.add(1u64);
-        assert!(table.arm(1_000_000, Kind::Read, 1, ()));
-        assert_eq!(table.pages.iter().flatten().count(), 1);
     }
 
     #[test]
