@@ -61,7 +61,7 @@ main() ->
     {ok, FD} = inet:getfd(Listening),
     {error, timeout} = inert:poll(FD, read, 0),
     {ok, Port} = inet:port(Listening),
-    {ok, _} = gen_tcp:connect(loopback, Port, []),
+    {ok, _} = gen_tcp:connect({127, 0, 0, 1}, Port, []),
     {ok, read} = inert:poll(FD, read, 5000),
     ok = inert:stop(),
     io:format("driver: ~ts~n", [code:priv_dir(inert)]).
