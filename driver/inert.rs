@@ -2,7 +2,9 @@
 //! The driver: one service per port, and ERTS's callbacks handed to it.
 
 use crate::host::{Atoms, ErtsHost};
-use crate::pollset::{Pollset, erts::Erts};
+#[cfg(target_os = "linux")]
+use crate::pollset::epoll::Epoll;
+use crate::pollset::{Pollset, Select, erts::Erts};
 use crate::service::Service;
 use crate::sys::{self, Errno};
 use crate::wire;
@@ -15,16 +17,28 @@ struct Inert {
 }
 
 /// The pollset that the words after the driver's name ask for:
-/// `"inert_drv erts"`.
-fn pollset(command: &[u8]) -> Result<Box<dyn Pollset + Send>, StartError> {
+/// `"inert_drv erts"`. Without a word it is the best there is.
+fn pollset(host: &dyn Select, command: &[u8]) -> Result<Box<dyn Pollset + Send>, StartError> {
     let mut words = command
         .split(|byte| byte.is_ascii_whitespace())
         .filter(|word| !word.is_empty())
         .skip(1);
     match (words.next(), words.next()) {
-        (None | Some(b"erts"), None) => Ok(Box::new(Erts::new())),
+        (None, None) => Ok(epoll(host).unwrap_or_else(|_| Box::new(Erts::new()))),
+        (Some(b"epoll"), None) => epoll(host).map_err(|Errno(errno)| StartError::Errno(errno)),
+        (Some(b"erts"), None) => Ok(Box::new(Erts::new())),
         _ => Err(StartError::BadArgument),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn epoll(host: &dyn Select) -> Result<Box<dyn Pollset + Send>, Errno> {
+    Ok(Box::new(Epoll::new(host)?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn epoll(_host: &dyn Select) -> Result<Box<dyn Pollset + Send>, Errno> {
+    Err(Errno::ENOTSUP)
 }
 
 impl Inert {
@@ -42,10 +56,26 @@ impl Inert {
 impl Driver for Inert {
     const NAME: &'static CStr = c"inert_drv";
 
-    fn start(_port: &Port, command: &[u8]) -> Result<Self, StartError> {
+    fn load() -> Result<(), StartError> {
+        if sys::event_is_a_word() {
+            Ok(())
+        } else {
+            Err(StartError::General)
+        }
+    }
+
+    fn start(port: &Port, command: &[u8]) -> Result<Self, StartError> {
+        let atoms = Atoms::new();
+        let pollset = pollset(
+            &ErtsHost {
+                port,
+                atoms: &atoms,
+            },
+            command,
+        )?;
         Ok(Inert {
-            service: Service::new(pollset(command)?),
-            atoms: Atoms::new(),
+            service: Service::new(pollset),
+            atoms,
         })
     }
 

@@ -83,7 +83,11 @@ impl<P: Copy + Eq + Hash> Service<P> {
         request: Request<'_>,
     ) -> Result<Answer, Errno> {
         match request {
-            Request::Set { fd, kinds } => self.set(host, caller, fd, kinds),
+            Request::Set { fd, kinds } => {
+                let answer = self.set(host, caller, fd, kinds);
+                self.after_arming(host);
+                answer
+            }
             Request::Clear { fd, kinds } => self.clear(host, fd, kinds),
             Request::Check { fd, kinds } => {
                 let ready = self.check(host, caller, fd, kinds)?;
@@ -95,7 +99,9 @@ impl<P: Copy + Eq + Hash> Service<P> {
                 reference,
             } => {
                 let reference = self.keeper.keep(reference);
-                self.poll(host, caller, fd, kinds, reference)
+                let answer = self.poll(host, caller, fd, kinds, reference);
+                self.after_arming(host);
+                answer
             }
             Request::Cancel { fd, kinds } => Ok(self.cancel(host, caller, fd, kinds)),
         }
@@ -279,30 +285,43 @@ impl<P: Copy + Eq + Hash> Service<P> {
         }
     }
 
-    /// ERTS reports an event: finds out which waiters it concerns, tells them.
+    /// ERTS reports an event.
     pub fn ready<H: Host<Pid = P>>(&mut self, host: &H, event: i32) {
         let mut fds = std::mem::take(&mut self.fds);
-        let mut polled = std::mem::take(&mut self.polled);
         self.pollset.ready(host, event, &mut fds);
-        polled.extend(fds.iter().map(|fd| PollFd::new(*fd, self.table.armed(*fd))));
-        // What the kernel says of the number now is what counts: the event may
-        // be old, or of a file that has left the number.
-        if sys::poll(&mut polled).is_ok() {
-            for one in &polled {
-                self.deliver(host, one.fd(), one.found());
+        self.deliver_all(host, fds);
+    }
+
+    fn after_arming<H: Host<Pid = P>>(&mut self, host: &H) {
+        let mut fds = std::mem::take(&mut self.fds);
+        self.pollset.after_arming(&mut fds);
+        self.deliver_all(host, fds);
+    }
+
+    /// Finds out which waiters of these fds it concerns, and tells them.
+    fn deliver_all<H: Host<Pid = P>>(&mut self, host: &H, mut fds: Vec<i32>) {
+        if !fds.is_empty() {
+            let mut polled = std::mem::take(&mut self.polled);
+            polled.extend(fds.iter().map(|fd| PollFd::new(*fd, self.table.armed(*fd))));
+            // What the kernel says of the number now is what counts: the event
+            // may be old, or of a file that has left the number.
+            if sys::poll(&mut polled).is_ok() {
+                for one in &polled {
+                    self.deliver(host, one.fd(), one.found());
+                }
+            } else {
+                // No memory. What was reported is taken for ready: waiters can
+                // bear a spurious wake-up, not a lost one.
+                for fd in &fds {
+                    self.deliver(host, *fd, Found::Ready(self.table.armed(*fd)));
+                }
             }
-        } else {
-            // No memory. What was reported is taken for ready: waiters can
-            // bear a spurious wake-up, not a lost one.
-            for fd in &fds {
-                self.deliver(host, *fd, Found::Ready(self.table.armed(*fd)));
-            }
+            host.worked(fds.len());
+            polled.clear();
+            self.polled = polled;
+            fds.clear();
         }
-        host.worked(fds.len());
-        fds.clear();
-        polled.clear();
         self.fds = fds;
-        self.polled = polled;
     }
 
     fn deliver<H: Host<Pid = P>>(&mut self, host: &H, fd: i32, found: Found) {

@@ -18,6 +18,8 @@ impl Errno {
     pub const EBUSY: Errno = Errno(libc::EBUSY);
     pub const EEXIST: Errno = Errno(libc::EEXIST);
     pub const EINVAL: Errno = Errno(libc::EINVAL);
+    #[cfg(not(target_os = "linux"))]
+    pub const ENOTSUP: Errno = Errno(libc::ENOTSUP);
     pub const ENOENT: Errno = Errno(libc::ENOENT);
 
     fn last() -> Errno {
@@ -218,9 +220,32 @@ pub fn close(fd: i32) {
     unsafe { libc::close(fd) };
 }
 
+/// Whether C (c_src_shim/shim.c, compiled against the installed erl_driver.h)
+/// makes of a fd the event that `erl_driver` makes of it: the number, in a word.
+pub fn event_is_a_word() -> bool {
+    unsafe extern "C" {
+        safe fn erl_drv_shim_event_from_fd(fd: c_int) -> *mut std::ffi::c_void;
+        safe fn erl_drv_shim_fd_from_event(event: *mut std::ffi::c_void) -> c_int;
+    }
+    [0, 7, c_int::MAX].into_iter().all(|fd| {
+        let event = erl_drv_shim_event_from_fd(fd);
+        event.addr() == fd as usize && erl_drv_shim_fd_from_event(event) == fd
+    })
+}
+
 /// Makes `fd` another number for the file of `file`, closing what it was.
 #[cfg(test)]
 pub fn replace_for_test(file: i32, fd: i32) {
     // SAFETY: takes any numbers.
     check(unsafe { libc::dup2(file, fd) }).expect("dup2");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c_and_rust_agree_on_events() {
+        assert!(event_is_a_word());
+    }
 }

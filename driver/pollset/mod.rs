@@ -2,7 +2,11 @@
 //! Pollsets: ways to have the kernel watch fds. A pollset knows fds and kinds,
 //! not processes.
 
+#[cfg(target_os = "linux")]
+pub mod epoll;
 pub mod erts;
+#[cfg(target_os = "linux")]
+mod home;
 
 use crate::kinds::Kinds;
 use crate::sys::Errno;
@@ -48,6 +52,12 @@ pub trait Pollset {
 
     /// ERTS reports `event` ready: adds the fds that may be ready to `fds`.
     fn ready(&mut self, host: &dyn Select, event: i32, fds: &mut Vec<i32>);
+
+    /// A request has armed something: a pollset that finds it worth while adds
+    /// the fds that may be ready to `fds`, without waiting for ERTS.
+    fn after_arming(&mut self, fds: &mut Vec<i32>) {
+        let _ = fds;
+    }
 
     /// After a fd came out of `ready`: has `left`, possibly nothing, watched.
     fn settle(&mut self, host: &dyn Select, fd: i32, left: Kinds) -> Result<(), Stale>;

@@ -47,8 +47,9 @@
 -type mode() :: inert_drv:mode().
 -type option() :: {mode, mode()} | {timeout, timeout()}.
 -type options() :: [option()].
--type start_option() :: {pollset, erts}.
-%% How the kernel is asked to watch: `erts', ERTS's own pollset.
+-type start_option() :: {pollset, epoll | erts}.
+%% How the kernel is asked to watch: `epoll', an epoll instance of inert's own,
+%% the default on Linux; `erts', ERTS's own pollset, the default elsewhere.
 -type error() :: inert_drv:error().
 
 %% How often a poll that waits longer looks whether the node has been renamed:
@@ -84,6 +85,7 @@ start(Options) ->
 %% @private
 -spec check_start(term()) -> ok | error.
 check_start([]) -> ok;
+check_start([{pollset, epoll} | Rest]) -> check_start(Rest);
 check_start([{pollset, erts} | Rest]) -> check_start(Rest);
 check_start(_) -> error.
 
@@ -325,4 +327,4 @@ format_error(_Reason, [{_Module, _Function, _Args, Info} | _]) ->
 describe(fd) -> <<"not a file descriptor, which is an integer">>;
 describe(timeout) -> <<"not a timeout, which is infinity or a number of milliseconds from 0">>;
 describe(timeout_option) -> <<"the option timeout is not infinity or a number of milliseconds from 0">>;
-describe(start_options) -> <<"not a list of start options: {pollset, erts}">>.
+describe(start_options) -> <<"not a list of start options: {pollset, epoll | erts}">>.
