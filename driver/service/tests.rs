@@ -2,6 +2,8 @@
 //! The service on real fds, with a host that records instead of a VM.
 
 use super::*;
+#[cfg(target_os = "linux")]
+use crate::pollset::epoll::Epoll;
 use crate::pollset::erts::{Erts, Selected};
 use crate::reference::Reference;
 use std::cell::{Cell, RefCell};
@@ -89,13 +91,66 @@ fn both() -> Kinds {
     READ | WRITE
 }
 
-/// As in a VM of its own: fds are shared by all tests, this must not be.
-fn service() -> Service<u32> {
-    sharing(Box::leak(Box::new(Selected::new())))
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Erts,
+    #[cfg(target_os = "linux")]
+    Epoll,
 }
 
-fn sharing(selected: &'static Selected) -> Service<u32> {
-    Service::new(Box::new(Erts::sharing(selected)))
+/// A service, and a VM around it.
+struct Vm {
+    host: Recorder,
+    service: Service<u32>,
+    pollset: Which,
+}
+
+impl Vm {
+    fn new(pollset: Which) -> Vm {
+        // As in a VM of its own: fds are shared by all tests, this must not be.
+        Vm::sharing(pollset, Box::leak(Box::new(Selected::new())))
+    }
+
+    fn sharing(pollset: Which, selected: &'static Selected) -> Vm {
+        let host = Recorder::default();
+        let service = Service::new(match pollset {
+            Which::Erts => Box::new(Erts::sharing(selected)),
+            #[cfg(target_os = "linux")]
+            Which::Epoll => Box::new(Epoll::new(&host).unwrap()),
+        });
+        Vm {
+            host,
+            service,
+            pollset,
+        }
+    }
+
+    fn request(&mut self, caller: u32, request: Request<'_>) -> Result<Answer, Errno> {
+        self.service.request(&self.host, caller, request)
+    }
+
+    /// ERTS finds something ready: the fd, or the one event that it knows.
+    fn fire(&mut self, fd: i32) {
+        let event = match self.pollset {
+            Which::Erts => fd,
+            #[cfg(target_os = "linux")]
+            Which::Epoll => *self.host.selected.borrow().keys().next().unwrap(),
+        };
+        self.service.ready(&self.host, event);
+    }
+
+    fn exit(&mut self, pid: u32) {
+        self.service.process_exit(&self.host, pid);
+    }
+
+    /// The kinds watched; for the epoll pollset, those that should be.
+    fn watched(&self, fd: i32) -> Kinds {
+        match self.pollset {
+            Which::Erts => self.host.selected(fd),
+            #[cfg(target_os = "linux")]
+            Which::Epoll => self.service.table.armed(fd),
+        }
+    }
 }
 
 /// A reference of node a@b, in the external format.
@@ -130,85 +185,116 @@ fn drain(mut socket: &UnixStream) {
     while socket.read(&mut bytes).is_ok_and(|count| count > 0) {}
 }
 
-#[test]
-fn a_ready_kind_is_told_at_once_and_not_armed() {
-    let (host, mut service) = (Recorder::default(), service());
+/// Each test on each pollset.
+macro_rules! on_both_pollsets {
+    ($($test:ident)*) => {
+        mod on_erts {
+            $(#[test]
+            fn $test() {
+                super::$test(super::Which::Erts);
+            })*
+        }
+
+        #[cfg(target_os = "linux")]
+        mod on_epoll {
+            $(#[test]
+            fn $test() {
+                super::$test(super::Which::Epoll);
+            })*
+        }
+    };
+}
+
+on_both_pollsets! {
+    a_ready_kind_is_told_at_once_and_not_armed
+    a_poll_of_both_kinds_ends_once_and_leaves_nothing
+    one_reads_while_another_writes
+    a_taken_kind_is_busy_and_nothing_changes
+    arming_again_replaces_what_the_same_process_armed
+    a_check_changes_nothing
+    cancel_says_whether_a_message_has_been_sent
+    clearing_cancels_a_poll_whole
+    an_exit_frees_what_was_armed_and_no_more
+    the_dead_arm_nothing
+    a_number_that_came_back_goes_to_the_newcomer
+    a_closed_fd_is_bad_and_its_waiters_go
+    numbers_that_are_no_fd_are_bad
+    a_spurious_event_is_armed_again
+    a_stop_ends_every_poll_once
+    two_ports_wait_for_the_same_fd
+}
+
+fn a_ready_kind_is_told_at_once_and_not_armed(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
     (&theirs).write_all(b"x").unwrap();
-    assert_eq!(service.request(&host, 1, set(fd, both())), Ok(Answer::Done));
-    assert_eq!(host.sent(), [Sent::Event(1, Kind::Read, fd)]);
-    assert_eq!(host.selected(fd), WRITE);
+    assert_eq!(vm.request(1, set(fd, both())), Ok(Answer::Done));
+    assert_eq!(vm.host.sent(), [Sent::Event(1, Kind::Read, fd)]);
+    assert_eq!(vm.watched(fd), WRITE);
     // The second of both messages, which the original loses.
     drain(&theirs);
-    service.ready(&host, fd);
-    assert_eq!(host.sent(), [Sent::Event(1, Kind::Write, fd)]);
-    assert_eq!(host.selected(fd), Kinds::NONE);
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), [Sent::Event(1, Kind::Write, fd)]);
+    assert_eq!(vm.watched(fd), Kinds::NONE);
 }
 
-#[test]
-fn a_poll_of_both_kinds_ends_once_and_leaves_nothing() {
-    let (host, mut service) = (Recorder::default(), service());
+fn a_poll_of_both_kinds_ends_once_and_leaves_nothing(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    assert_eq!(
-        service.request(&host, 1, poll(fd, both())),
-        Ok(Answer::Done)
-    );
+    assert_eq!(vm.request(1, poll(fd, both())), Ok(Answer::Done));
     drain(&theirs);
     (&theirs).write_all(b"x").unwrap();
-    service.ready(&host, fd);
-    assert_eq!(host.sent(), [Sent::End(1, End::Ready(Kind::Read))]);
-    assert_eq!(host.selected(fd), Kinds::NONE);
-    assert_eq!(service.table.armed(fd), Kinds::NONE);
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), [Sent::End(1, End::Ready(Kind::Read))]);
+    assert_eq!(vm.watched(fd), Kinds::NONE);
+    assert_eq!(vm.service.table.armed(fd), Kinds::NONE);
 }
 
-#[test]
-fn one_reads_while_another_writes() {
-    let (host, mut service) = (Recorder::default(), service());
+fn one_reads_while_another_writes(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    assert_eq!(service.request(&host, 1, poll(fd, READ)), Ok(Answer::Done));
-    assert_eq!(service.request(&host, 2, poll(fd, WRITE)), Ok(Answer::Done));
+    assert_eq!(vm.request(1, poll(fd, READ)), Ok(Answer::Done));
+    assert_eq!(vm.request(2, poll(fd, WRITE)), Ok(Answer::Done));
     drain(&theirs);
-    service.ready(&host, fd);
-    assert_eq!(host.sent(), [Sent::End(2, End::Ready(Kind::Write))]);
-    assert_eq!(host.selected(fd), READ);
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), [Sent::End(2, End::Ready(Kind::Write))]);
+    assert_eq!(vm.watched(fd), READ);
     (&theirs).write_all(b"x").unwrap();
-    service.ready(&host, fd);
-    assert_eq!(host.sent(), [Sent::End(1, End::Ready(Kind::Read))]);
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), [Sent::End(1, End::Ready(Kind::Read))]);
 }
 
-#[test]
-fn a_taken_kind_is_busy_and_nothing_changes() {
-    let (host, mut service) = (Recorder::default(), service());
+fn a_taken_kind_is_busy_and_nothing_changes(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, _theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    assert_eq!(service.request(&host, 1, set(fd, READ)), Ok(Answer::Done));
+    assert_eq!(vm.request(1, set(fd, READ)), Ok(Answer::Done));
     for request in [set(fd, both()), poll(fd, READ), set(fd, READ)] {
-        assert_eq!(service.request(&host, 2, request), Err(Errno::EBUSY));
+        assert_eq!(vm.request(2, request), Err(Errno::EBUSY));
     }
-    assert_eq!(service.table.armed(fd), READ);
-    assert_eq!(host.selected(fd), READ);
-    assert_eq!(host.sent(), []);
+    assert_eq!(vm.service.table.armed(fd), READ);
+    assert_eq!(vm.watched(fd), READ);
+    assert_eq!(vm.host.sent(), []);
 }
 
-#[test]
-fn arming_again_replaces_what_the_same_process_armed() {
-    let (host, mut service) = (Recorder::default(), service());
+fn arming_again_replaces_what_the_same_process_armed(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    assert_eq!(service.request(&host, 1, set(fd, both())), Ok(Answer::Done));
-    assert_eq!(service.request(&host, 1, set(fd, WRITE)), Ok(Answer::Done));
-    assert_eq!(host.selected(fd), WRITE);
+    assert_eq!(vm.request(1, set(fd, both())), Ok(Answer::Done));
+    assert_eq!(vm.request(1, set(fd, WRITE)), Ok(Answer::Done));
+    assert_eq!(vm.watched(fd), WRITE);
     // A poll replaces the same kinds only.
-    assert_eq!(service.request(&host, 1, poll(fd, READ)), Ok(Answer::Done));
-    assert_eq!(service.table.armed(fd), both());
+    assert_eq!(vm.request(1, poll(fd, READ)), Ok(Answer::Done));
+    assert_eq!(vm.service.table.armed(fd), both());
     (&theirs).write_all(b"x").unwrap();
     drain(&theirs);
-    service.ready(&host, fd);
+    vm.fire(fd);
     assert_eq!(
-        host.sent(),
+        vm.host.sent(),
         [
             Sent::End(1, End::Ready(Kind::Read)),
             Sent::Event(1, Kind::Write, fd)
@@ -216,213 +302,176 @@ fn arming_again_replaces_what_the_same_process_armed() {
     );
 }
 
-#[test]
-fn a_check_changes_nothing() {
-    let (host, mut service) = (Recorder::default(), service());
+fn a_check_changes_nothing(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
     let check = || Request::Check { fd, kinds: READ };
-    assert_eq!(service.request(&host, 1, set(fd, READ)), Ok(Answer::Done));
-    assert_eq!(service.request(&host, 1, check()), Ok(Answer::NotReady));
+    assert_eq!(vm.request(1, set(fd, READ)), Ok(Answer::Done));
+    assert_eq!(vm.request(1, check()), Ok(Answer::NotReady));
     (&theirs).write_all(b"x").unwrap();
-    assert_eq!(
-        service.request(&host, 1, check()),
-        Ok(Answer::Ready(Kind::Read))
-    );
-    service.ready(&host, fd);
-    assert_eq!(host.sent(), [Sent::Event(1, Kind::Read, fd)]);
+    assert_eq!(vm.request(1, check()), Ok(Answer::Ready(Kind::Read)));
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), [Sent::Event(1, Kind::Read, fd)]);
 }
 
-#[test]
-fn cancel_says_whether_a_message_has_been_sent() {
-    let (host, mut service) = (Recorder::default(), service());
+fn cancel_says_whether_a_message_has_been_sent(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
     let cancel = || Request::Cancel { fd, kinds: both() };
-    assert_eq!(service.request(&host, 1, poll(fd, READ)), Ok(Answer::Done));
-    assert_eq!(service.request(&host, 2, cancel()), Ok(Answer::Gone));
-    assert_eq!(service.request(&host, 1, cancel()), Ok(Answer::Done));
-    assert_eq!(host.selected(fd), Kinds::NONE);
-    assert_eq!(service.request(&host, 1, poll(fd, READ)), Ok(Answer::Done));
+    assert_eq!(vm.request(1, poll(fd, READ)), Ok(Answer::Done));
+    assert_eq!(vm.request(2, cancel()), Ok(Answer::Gone));
+    assert_eq!(vm.request(1, cancel()), Ok(Answer::Done));
+    assert_eq!(vm.watched(fd), Kinds::NONE);
+    assert_eq!(vm.request(1, poll(fd, READ)), Ok(Answer::Done));
     (&theirs).write_all(b"x").unwrap();
-    service.ready(&host, fd);
-    assert_eq!(service.request(&host, 1, cancel()), Ok(Answer::Gone));
+    vm.fire(fd);
+    assert_eq!(vm.request(1, cancel()), Ok(Answer::Gone));
 }
 
-#[test]
-fn clearing_cancels_a_poll_whole() {
-    let (host, mut service) = (Recorder::default(), service());
+fn clearing_cancels_a_poll_whole(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, _theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    assert_eq!(
-        service.request(&host, 1, poll(fd, both())),
-        Ok(Answer::Done)
-    );
+    assert_eq!(vm.request(1, poll(fd, both())), Ok(Answer::Done));
     let clear = Request::Clear { fd, kinds: WRITE };
-    assert_eq!(service.request(&host, 2, clear), Ok(Answer::Done));
-    assert_eq!(host.sent(), [Sent::End(1, End::Canceled)]);
-    assert_eq!(host.selected(fd), Kinds::NONE);
+    assert_eq!(vm.request(2, clear), Ok(Answer::Done));
+    assert_eq!(vm.host.sent(), [Sent::End(1, End::Canceled)]);
+    assert_eq!(vm.watched(fd), Kinds::NONE);
 }
 
-#[test]
-fn an_exit_frees_what_was_armed_and_no_more() {
-    let (host, mut service) = (Recorder::default(), service());
+fn an_exit_frees_what_was_armed_and_no_more(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, _theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    assert_eq!(service.request(&host, 1, set(fd, READ)), Ok(Answer::Done));
-    assert_eq!(service.request(&host, 2, set(fd, WRITE)), Ok(Answer::Done));
-    service.process_exit(&host, 1);
-    assert_eq!(host.selected(fd), WRITE);
-    assert_eq!(service.request(&host, 2, set(fd, both())), Ok(Answer::Done));
-    assert_eq!(*host.monitored.borrow(), [1, 2]);
+    assert_eq!(vm.request(1, set(fd, READ)), Ok(Answer::Done));
+    assert_eq!(vm.request(2, set(fd, WRITE)), Ok(Answer::Done));
+    vm.exit(1);
+    assert_eq!(vm.watched(fd), WRITE);
+    assert_eq!(vm.request(2, set(fd, both())), Ok(Answer::Done));
+    assert_eq!(*vm.host.monitored.borrow(), [1, 2]);
 }
 
-#[test]
-fn the_dead_arm_nothing() {
-    let (host, mut service) = (Recorder::default(), service());
+fn the_dead_arm_nothing(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, _theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    assert_eq!(
-        service.request(&host, DEAD, set(fd, READ)),
-        Ok(Answer::Done)
-    );
-    assert_eq!(service.table.armed(fd), Kinds::NONE);
-    assert_eq!(host.selected(fd), Kinds::NONE);
+    assert_eq!(vm.request(DEAD, set(fd, READ)), Ok(Answer::Done));
+    assert_eq!(vm.service.table.armed(fd), Kinds::NONE);
+    assert_eq!(vm.watched(fd), Kinds::NONE);
 }
 
 #[test]
 fn a_refused_select_leaves_all_as_it_was() {
-    let (host, mut service) = (Recorder::default(), service());
+    let mut vm = Vm::new(Which::Erts);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    assert_eq!(service.request(&host, 1, set(fd, READ)), Ok(Answer::Done));
-    host.full.set(true);
-    assert_eq!(
-        service.request(&host, 1, set(fd, WRITE)),
-        Err(Errno::EINVAL)
-    );
-    assert_eq!(
-        service.request(&host, 2, poll(fd, WRITE)),
-        Err(Errno::EINVAL)
-    );
-    host.full.set(false);
+    assert_eq!(vm.request(1, set(fd, READ)), Ok(Answer::Done));
+    vm.host.full.set(true);
+    assert_eq!(vm.request(1, set(fd, WRITE)), Err(Errno::EINVAL));
+    assert_eq!(vm.request(2, poll(fd, WRITE)), Err(Errno::EINVAL));
+    vm.host.full.set(false);
     (&theirs).write_all(b"x").unwrap();
-    service.ready(&host, fd);
-    assert_eq!(host.sent(), [Sent::Event(1, Kind::Read, fd)]);
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), [Sent::Event(1, Kind::Read, fd)]);
 }
 
-#[test]
-fn a_number_that_came_back_goes_to_the_newcomer() {
-    let (host, mut service) = (Recorder::default(), service());
+fn a_number_that_came_back_goes_to_the_newcomer(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    assert_eq!(service.request(&host, 1, poll(fd, READ)), Ok(Answer::Done));
-    assert_eq!(service.request(&host, 3, set(fd, WRITE)), Ok(Answer::Done));
+    assert_eq!(vm.request(1, poll(fd, READ)), Ok(Answer::Done));
+    assert_eq!(vm.request(3, set(fd, WRITE)), Ok(Answer::Done));
     let (other, other_end) = full_pair();
     // The number now stands for another file; the old one stays open.
     let old = sys::duplicate(fd).unwrap();
     sys::replace_for_test(other.as_raw_fd(), fd);
-    assert_eq!(service.request(&host, 2, set(fd, READ)), Ok(Answer::Done));
-    assert_eq!(host.sent(), [Sent::End(1, End::BadFd)]);
-    assert_eq!(service.table.armed(fd), READ);
+    assert_eq!(vm.request(2, set(fd, READ)), Ok(Answer::Done));
+    assert_eq!(vm.host.sent(), [Sent::End(1, End::BadFd)]);
+    assert_eq!(vm.service.table.armed(fd), READ);
     // The old file's event reaches nobody, the new one's its waiter.
     (&theirs).write_all(b"x").unwrap();
-    service.ready(&host, fd);
-    assert_eq!(host.sent(), []);
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), []);
     (&other_end).write_all(b"x").unwrap();
-    service.ready(&host, fd);
-    assert_eq!(host.sent(), [Sent::Event(2, Kind::Read, fd)]);
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), [Sent::Event(2, Kind::Read, fd)]);
     sys::close(old);
 }
 
-#[test]
-fn a_closed_fd_is_bad_and_its_waiters_go() {
-    let (host, mut service) = (Recorder::default(), service());
+fn a_closed_fd_is_bad_and_its_waiters_go(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, _theirs) = full_pair();
     // A number that no other test gets when this one has closed it.
     let fd = 15_000;
     sys::replace_for_test(ours.as_raw_fd(), fd);
-    assert_eq!(service.request(&host, 1, poll(fd, READ)), Ok(Answer::Done));
+    assert_eq!(vm.request(1, poll(fd, READ)), Ok(Answer::Done));
     sys::close(fd);
     for request in [
         set(fd, READ),
         poll(fd, WRITE),
         Request::Clear { fd, kinds: READ },
     ] {
-        assert_eq!(service.request(&host, 2, request), Err(Errno::EBADF));
+        assert_eq!(vm.request(2, request), Err(Errno::EBADF));
     }
-    assert_eq!(host.sent(), [Sent::End(1, End::BadFd)]);
-    assert_eq!(service.table.iter().count(), 0);
+    assert_eq!(vm.host.sent(), [Sent::End(1, End::BadFd)]);
+    assert_eq!(vm.service.table.iter().count(), 0);
 }
 
-#[test]
-fn numbers_that_are_no_fd_are_bad() {
-    let (host, mut service) = (Recorder::default(), service());
+fn numbers_that_are_no_fd_are_bad(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     for fd in [-1, i32::MIN, i32::MAX, 1_000_000] {
-        assert_eq!(service.request(&host, 1, set(fd, READ)), Err(Errno::EBADF));
+        assert_eq!(vm.request(1, set(fd, READ)), Err(Errno::EBADF));
         let clear = Request::Clear { fd, kinds: READ };
-        assert_eq!(service.request(&host, 1, clear), Err(Errno::EBADF));
+        assert_eq!(vm.request(1, clear), Err(Errno::EBADF));
     }
 }
 
-#[test]
-fn a_spurious_event_is_armed_again() {
-    let (host, mut service) = (Recorder::default(), service());
+fn a_spurious_event_is_armed_again(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    assert_eq!(service.request(&host, 1, set(fd, READ)), Ok(Answer::Done));
-    service.ready(&host, fd);
-    assert_eq!(host.sent(), []);
-    assert_eq!(host.selected(fd), READ);
+    assert_eq!(vm.request(1, set(fd, READ)), Ok(Answer::Done));
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), []);
+    assert_eq!(vm.watched(fd), READ);
     (&theirs).write_all(b"x").unwrap();
-    service.ready(&host, fd);
-    assert_eq!(host.sent(), [Sent::Event(1, Kind::Read, fd)]);
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), [Sent::Event(1, Kind::Read, fd)]);
 }
 
-#[test]
-fn a_stop_ends_every_poll_once() {
-    let (host, mut service) = (Recorder::default(), service());
+fn a_stop_ends_every_poll_once(pollset: Which) {
+    let mut vm = Vm::new(pollset);
     let pairs: Vec<_> = (0..10).map(|_| full_pair()).collect();
     for (pid, (ours, _)) in pairs.iter().enumerate() {
         let request = poll(ours.as_raw_fd(), both());
-        assert_eq!(
-            service.request(&host, pid as u32, request),
-            Ok(Answer::Done)
-        );
+        assert_eq!(vm.request(pid as u32, request), Ok(Answer::Done));
     }
-    service.stop(&host);
-    let mut sent = host.sent();
+    vm.service.stop(&vm.host);
+    let mut sent = vm.host.sent();
     sent.sort_by_key(|sent| match sent {
         Sent::Event(pid, ..) | Sent::End(pid, _) => *pid,
     });
     let expected: Vec<_> = (0..10).map(|pid| Sent::End(pid, End::Closed)).collect();
     assert_eq!(sent, expected);
-    assert!(host.selected.borrow().is_empty());
+    assert!(vm.host.selected.borrow().is_empty());
 }
 
-#[test]
-fn two_ports_wait_for_the_same_fd() {
-    let host = Recorder::default();
+fn two_ports_wait_for_the_same_fd(pollset: Which) {
     let selected = Box::leak(Box::new(Selected::new()));
-    let (mut one, mut two) = (sharing(selected), sharing(selected));
+    let mut one = Vm::sharing(pollset, selected);
+    let mut two = Vm::sharing(pollset, selected);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    assert_eq!(one.request(&host, 1, set(fd, READ)), Ok(Answer::Done));
-    assert_eq!(two.request(&host, 2, set(fd, READ)), Ok(Answer::Done));
-    let events: Vec<i32> = host.selected.borrow().keys().copied().collect();
-    assert_eq!(events.len(), 2, "{events:?}");
+    assert_eq!(one.request(1, set(fd, READ)), Ok(Answer::Done));
+    assert_eq!(two.request(2, set(fd, READ)), Ok(Answer::Done));
+    let events = [&one, &two].map(|vm| *vm.host.selected.borrow().keys().next().unwrap());
+    assert_ne!(events[0], events[1], "ERTS knows one user of an event");
     (&theirs).write_all(b"x").unwrap();
-    for event in events {
-        if event == fd {
-            one.ready(&host, event);
-        } else {
-            two.ready(&host, event);
-        }
+    for (vm, event) in [(&mut one, events[0]), (&mut two, events[1])] {
+        vm.service.ready(&vm.host, event);
     }
-    let told = [
-        Sent::Event(1, Kind::Read, fd),
-        Sent::Event(2, Kind::Read, fd),
-    ];
-    assert_eq!(host.sent(), told);
-    assert!(host.selected.borrow().is_empty());
+    assert_eq!(one.host.sent(), [Sent::Event(1, Kind::Read, fd)]);
+    assert_eq!(two.host.sent(), [Sent::Event(2, Kind::Read, fd)]);
 }
