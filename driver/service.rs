@@ -93,13 +93,14 @@ impl<P: Copy + Eq + Hash> Service<P> {
                 let ready = self.check(host, caller, fd, kinds)?;
                 Ok(ready.iter().next().map_or(Answer::NotReady, Answer::Ready))
             }
-            Request::Poll {
+            Request::Poll { fd, kinds } => self.poll(host, caller, fd, kinds),
+            Request::Wait {
                 fd,
                 kinds,
                 reference,
             } => {
                 let reference = self.keeper.keep(reference);
-                let answer = self.poll(host, caller, fd, kinds, reference);
+                let answer = self.wait(host, caller, fd, kinds, reference);
                 self.after_arming(host);
                 answer
             }
@@ -121,6 +122,19 @@ impl<P: Copy + Eq + Hash> Service<P> {
             self.evict(host, fd);
             return Err(Errno::EBADF);
         };
+        self.claim(host, caller, fd, kinds)?;
+        Ok(ready)
+    }
+
+    /// Whether the caller may have these kinds: no other process has, or what
+    /// others wait for is a file that has left the number.
+    fn claim<H: Host<Pid = P>>(
+        &mut self,
+        host: &H,
+        caller: P,
+        fd: i32,
+        kinds: Kinds,
+    ) -> Result<(), Errno> {
         let taken = self.table.armed(fd) - self.table.armed_by(fd, caller);
         if !(taken & kinds).is_empty() {
             if !self.pollset.is_stale(fd) {
@@ -128,7 +142,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
             }
             self.evict(host, fd);
         }
-        Ok(ready)
+        Ok(())
     }
 
     fn set<H: Host<Pid = P>>(
@@ -147,7 +161,26 @@ impl<P: Copy + Eq + Hash> Service<P> {
         Ok(Answer::Done)
     }
 
+    /// What a poll does first: most find their fd ready.
     fn poll<H: Host<Pid = P>>(
+        &mut self,
+        host: &H,
+        caller: P,
+        fd: i32,
+        kinds: Kinds,
+    ) -> Result<Answer, Errno> {
+        let ready = self.check(host, caller, fd, kinds)?;
+        let Some(kind) = ready.iter().next() else {
+            return Ok(Answer::NotReady);
+        };
+        let before = self.table.armed_by(fd, caller) & kinds;
+        self.replace(host, caller, fd, before, Kinds::NONE, || Notify::Event)?;
+        Ok(Answer::Ready(kind))
+    }
+
+    /// What a poll does next. It has just found its fd not ready, and if that
+    /// has changed the kernel reports it.
+    fn wait<H: Host<Pid = P>>(
         &mut self,
         host: &H,
         caller: P,
@@ -155,12 +188,8 @@ impl<P: Copy + Eq + Hash> Service<P> {
         kinds: Kinds,
         reference: Kept,
     ) -> Result<Answer, Errno> {
-        let ready = self.check(host, caller, fd, kinds)?;
+        self.claim(host, caller, fd, kinds)?;
         let before = self.table.armed_by(fd, caller) & kinds;
-        if let Some(kind) = ready.iter().next() {
-            self.replace(host, caller, fd, before, Kinds::NONE, || Notify::Event)?;
-            return Ok(Answer::Ready(kind));
-        }
         self.replace(host, caller, fd, before, kinds, || {
             Notify::Poll(reference.clone())
         })?;
@@ -190,10 +219,17 @@ impl<P: Copy + Eq + Hash> Service<P> {
                 return Ok(());
             }
             self.table.add(caller);
-            if self.pollset.arm(host, fd, kept | after)? == Armed::Replaced {
-                self.evict_waiters(host, fd, armed - before);
-                if !kept.is_empty() {
+            match self.pollset.arm(host, fd, kept | after) {
+                Ok(Armed::Watched) => {}
+                Ok(Armed::Replaced) => {
+                    self.evict_waiters(host, fd, kept);
                     self.pollset.disarm(host, fd, after);
+                }
+                Err(errno) => {
+                    if errno == Errno::EBADF {
+                        self.evict(host, fd);
+                    }
+                    return Err(errno);
                 }
             }
         }

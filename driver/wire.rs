@@ -6,9 +6,10 @@
 //! | --- | --- | --- |
 //! | 1 FDSET | fd, mode | empty: armed |
 //! | 2 FDCLR | fd, mode | empty: cleared |
-//! | 3 POLL | fd, mode, reference | empty: armed, a message `{Reference, Result}` will come; a kind: ready |
-//! | 3 POLL | fd, mode | a kind: ready; `timeout`: not ready |
-//! | 4 CANCEL | fd, mode | empty: what this process's poll had armed is cleared, no message will come; `gone`: nothing was armed, the message has been sent |
+//! | 3 CHECK | fd, mode | a kind: ready; `timeout`: not ready |
+//! | 4 POLL | fd, mode | as CHECK; if ready, what this process had armed of these kinds is cleared |
+//! | 4 POLL | fd, mode, reference | empty: armed, a message `{Reference, Result}` will come |
+//! | 5 CANCEL | fd, mode | empty: what this process's poll had armed is cleared, no message will come; `gone`: nothing was armed, the message has been sent |
 //!
 //! fd and mode are signed 32-bit, big-endian. Errors are the errno's name in
 //! lower case. FDSET and FDCLR never change; the others belong to inert.
@@ -32,6 +33,10 @@ pub enum Request<'a> {
         kinds: Kinds,
     },
     Poll {
+        fd: i32,
+        kinds: Kinds,
+    },
+    Wait {
         fd: i32,
         kinds: Kinds,
         reference: Reference<'a>,
@@ -69,8 +74,9 @@ pub struct Malformed;
 
 const FDSET: u32 = 1;
 const FDCLR: u32 = 2;
-const POLL: u32 = 3;
-const CANCEL: u32 = 4;
+const CHECK: u32 = 3;
+const POLL: u32 = 4;
+const CANCEL: u32 = 5;
 
 /// Reads a request. Any bytes may come: port_control is open to every process.
 pub fn decode(command: u32, data: &[u8]) -> Result<Request<'_>, Malformed> {
@@ -80,10 +86,11 @@ pub fn decode(command: u32, data: &[u8]) -> Result<Request<'_>, Malformed> {
     match (command, rest) {
         (FDSET, []) => Ok(Request::Set { fd, kinds }),
         (FDCLR, []) => Ok(Request::Clear { fd, kinds }),
-        (POLL, []) => Ok(Request::Check { fd, kinds }),
+        (CHECK, []) => Ok(Request::Check { fd, kinds }),
+        (POLL, []) => Ok(Request::Poll { fd, kinds }),
         (POLL, reference) => {
             let reference = Reference::parse(reference).ok_or(Malformed)?;
-            Ok(Request::Poll {
+            Ok(Request::Wait {
                 fd,
                 kinds,
                 reference,
@@ -128,7 +135,7 @@ mod tests {
 
     #[test]
     fn wrong_lengths_and_modes_are_malformed() {
-        for command in [FDSET, FDCLR, CANCEL] {
+        for command in [FDSET, FDCLR, CHECK, CANCEL] {
             let mut long = data(1, 1);
             long.push(0);
             assert_eq!(decode(command, &long), Err(Malformed));
@@ -145,7 +152,7 @@ mod tests {
 
     #[test]
     fn unknown_commands_are_malformed() {
-        for command in [0, 5, 100, u32::MAX] {
+        for command in [0, 6, 100, u32::MAX] {
             assert_eq!(decode(command, &data(1, 1)), Err(Malformed));
         }
     }

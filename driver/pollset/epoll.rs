@@ -131,11 +131,11 @@ impl Pollset for Epoll {
         }
     }
 
-    fn disarm(&mut self, _host: &dyn Select, fd: i32, left: Kinds) {
-        if self.change(fd, left).is_err() && self.registrations.get(fd).generation != 0 {
-            *self.registrations.slot(fd) = Registration::default();
-        }
-    }
+    /// Nothing is done: what is still registered fires once at most, and finds
+    /// no waiter. That saves a system call per fdclr and per poll that times out,
+    /// and the next arming needs one in any case, to see whether the number has
+    /// come back as another file.
+    fn disarm(&mut self, _host: &dyn Select, _fd: i32, _left: Kinds) {}
 
     fn ready(&mut self, host: &dyn Select, _event: i32, fds: &mut Vec<i32>) {
         let count = self.drain(fds);

@@ -46,8 +46,8 @@ pub trait Pollset {
     /// leaves everything as it was.
     fn arm(&mut self, host: &dyn Select, fd: i32, kinds: Kinds) -> Result<Armed, Errno>;
 
-    /// Has no more than `left`, possibly nothing, of `fd` watched, of which more
-    /// was watched before. The fd may be closed by now.
+    /// Nothing but `left`, possibly nothing, of `fd` needs watching any more. It
+    /// may come out of `ready` once more all the same. The fd may be closed.
     fn disarm(&mut self, host: &dyn Select, fd: i32, left: Kinds);
 
     /// ERTS reports `event` ready: adds the fds that may be ready to `fds`.

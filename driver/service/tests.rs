@@ -159,7 +159,7 @@ const REFERENCE: &[u8] = &[
 ];
 
 fn poll(fd: i32, kinds: Kinds) -> Request<'static> {
-    Request::Poll {
+    Request::Wait {
         fd,
         kinds,
         reference: Reference::parse(REFERENCE).unwrap(),
@@ -212,6 +212,7 @@ on_both_pollsets! {
     a_taken_kind_is_busy_and_nothing_changes
     arming_again_replaces_what_the_same_process_armed
     a_check_changes_nothing
+    a_poll_that_finds_its_fd_ready_replaces_what_was_set
     cancel_says_whether_a_message_has_been_sent
     clearing_cancels_a_poll_whole
     an_exit_frees_what_was_armed_and_no_more
@@ -360,6 +361,22 @@ fn the_dead_arm_nothing(pollset: Which) {
     assert_eq!(vm.request(DEAD, set(fd, READ)), Ok(Answer::Done));
     assert_eq!(vm.service.table.armed(fd), Kinds::NONE);
     assert_eq!(vm.watched(fd), Kinds::NONE);
+}
+
+fn a_poll_that_finds_its_fd_ready_replaces_what_was_set(pollset: Which) {
+    let mut vm = Vm::new(pollset);
+    let (ours, theirs) = full_pair();
+    let fd = ours.as_raw_fd();
+    let poll = || Request::Poll { fd, kinds: READ };
+    assert_eq!(vm.request(1, set(fd, both())), Ok(Answer::Done));
+    assert_eq!(vm.request(1, poll()), Ok(Answer::NotReady));
+    assert_eq!(vm.service.table.armed(fd), both());
+    (&theirs).write_all(b"x").unwrap();
+    assert_eq!(vm.request(2, poll()), Err(Errno::EBUSY));
+    assert_eq!(vm.request(1, poll()), Ok(Answer::Ready(Kind::Read)));
+    assert_eq!(vm.service.table.armed(fd), WRITE);
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), []);
 }
 
 #[test]

@@ -21,11 +21,13 @@
 %% <li>1 FDSET, 2 FDCLR: exactly 8 bytes, the fd and the mode, both big-endian
 %%   signed 32-bit integers; mode 1 is read, 2 write, 3 both. The reply is empty
 %%   for ok, else the errno's name in lower case, `"ebadf"'.</li>
-%% <li>3 POLL: as FDSET; then, if the poll may wait, a fresh reference in the
-%%   external term format. The reply is a kind that is ready; or empty, and a
-%%   message `{Reference, Result}' will come; or, without a reference,
+%% <li>3 CHECK: as FDSET. The reply is the name of a kind that is ready, or
 %%   `"timeout"'.</li>
-%% <li>4 CANCEL: as FDCLR, for what a poll of the calling process has armed. The
+%% <li>4 POLL: as CHECK, and if it is ready what the calling process had armed of
+%%   these kinds is cleared; or, with a fresh reference in the external term format
+%%   behind the mode: the reply is empty, and a message `{Reference, Result}' will
+%%   come.</li>
+%% <li>5 CANCEL: as FDCLR, for what a poll of the calling process has armed. The
 %%   reply is empty if that was cleared, and `"gone"' if its message has been
 %%   sent.</li>
 %% </ul>
@@ -43,7 +45,8 @@
 -export([fdset/3]).
 -export([fdclr/3]).
 -export([check/3]).
--export([poll/4]).
+-export([poll/3]).
+-export([wait/4]).
 -export([cancel/3]).
 
 -export_type([mode/0]).
@@ -61,8 +64,9 @@
 
 -define(FDSET, 1).
 -define(FDCLR, 2).
--define(POLL, 3).
--define(CANCEL, 4).
+-define(CHECK, 3).
+-define(POLL, 4).
+-define(CANCEL, 5).
 
 %% @doc Loads the driver, or counts one more use of it by the calling process
 %% (`erl_ddll:load/2').
@@ -131,16 +135,22 @@ fdset(Port, FD, Bits) ->
 fdclr(Port, FD, Bits) ->
     ctl(Port, ?FDCLR, <<FD:32, Bits:32>>).
 
-%% @private The kind that is ready now.
+%% @private The kind that is ready now. Nothing changes.
 -spec check(port() | atom(), integer(), bits()) -> {ok, kind()} | {error, timeout | error()}.
 check(Port, FD, Bits) ->
+    result(request(Port, ?CHECK, <<FD:32, Bits:32>>)).
+
+%% @private The kind that is ready now. Replaces what the process has armed of these
+%% kinds.
+-spec poll(port() | atom(), integer(), bits()) -> {ok, kind()} | {error, timeout | error()}.
+poll(Port, FD, Bits) ->
     result(request(Port, ?POLL, <<FD:32, Bits:32>>)).
 
-%% @private The kind that is ready now, or `ok': the message `{Reference, Result}'
-%% will come. The reference is in the external term format.
--spec poll(port() | atom(), integer(), bits(), binary()) -> ok | {ok, kind()} | {error, error()}.
-poll(Port, FD, Bits, Reference) ->
-    result(request(Port, ?POLL, <<FD:32, Bits:32, Reference/binary>>)).
+%% @private The message `{Reference, Result}' will come. The reference is in the
+%% external term format.
+-spec wait(port() | atom(), integer(), bits(), binary()) -> ok | {error, error()}.
+wait(Port, FD, Bits, Reference) ->
+    ctl(Port, ?POLL, <<FD:32, Bits:32, Reference/binary>>).
 
 %% @private Clears what the calling process's poll has armed. `gone': its message
 %% has been sent.
@@ -162,9 +172,7 @@ request(Port, Command, Data) ->
         error:badarg -> {error, closed}
     end.
 
--spec result(ok | kind() | timeout | {error, error()}) ->
-    ok | {ok, kind()} | {error, timeout | error()}.
-result(ok) -> ok;
+-spec result(kind() | timeout | {error, error()}) -> {ok, kind()} | {error, timeout | error()}.
 result(timeout) -> {error, timeout};
 result({error, _} = Error) -> Error;
 result(Kind) -> {ok, Kind}.

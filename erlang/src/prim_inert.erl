@@ -53,7 +53,7 @@
 -type error() :: inert_drv:error().
 
 %% How often a poll that waits longer looks whether the node has been renamed:
-%% see wait/5. In milliseconds.
+%% see wait/3. In milliseconds.
 -define(RENAME_CHECK, 5_000).
 
 -define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0))).
@@ -220,11 +220,19 @@ wait_ready(_Port, FD, _Bits, _Timeout) when not ?IS_INT32(FD) ->
 wait_ready(Port, FD, Bits, 0) ->
     inert_drv:check(Port, FD, Bits);
 wait_ready(Port, FD, Bits, Timeout) ->
+    case inert_drv:poll(Port, FD, Bits) of
+        {error, timeout} -> wait_message(Port, FD, Bits, Timeout);
+        Done -> Done
+    end.
+
+-spec wait_message(prim_inert(), fd(), inert_drv:bits(), timeout()) ->
+    {ok, inert_drv:kind()} | {error, error() | timeout | ecanceled}.
+wait_message(Port, FD, Bits, Timeout) ->
     %% The compiler's receive marker: what was in the mailbox before the
     %% reference was made is not looked at in the receive that matches on it.
     Reference = make_ref(),
     External = term_to_binary(Reference),
-    case inert_drv:poll(Port, FD, Bits, External) of
+    case inert_drv:wait(Port, FD, Bits, External) of
         ok when Timeout =< ?RENAME_CHECK ->
             receive
                 {Reference, Result} -> ended(Result)
@@ -237,8 +245,8 @@ wait_ready(Port, FD, Bits, Timeout) ->
                 timeout -> timed_out(Port, FD, Bits, External);
                 renamed -> again(Port, FD, Bits, External, Deadline)
             end;
-        Done ->
-            Done
+        Error ->
+            Error
     end.
 
 %% Waits for the message in steps. A node that is renamed (net_kernel:start/2 on
