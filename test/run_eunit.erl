@@ -39,9 +39,9 @@ handle_begin(_Kind, _Data, Cancelled) ->
 -spec handle_end(group | test, list(), Cancelled) -> Cancelled when Cancelled :: integer().
 handle_end(test, Data, Cancelled) ->
     case proplists:get_value(status, Data) of
-        ok -> io:format("ok ~ts~n", [name(Data)]);
-        {skipped, Why} -> io:format("skip ~ts: ~tp~n", [name(Data), Why]);
-        {error, Why} -> io:format("not ok ~ts~n~tp~n", [name(Data), Why])
+        ok -> io:format("ok~ts~n", [name(Data)]);
+        {skipped, Why} -> io:format("skip~ts: ~tp~n", [name(Data), Why]);
+        {error, Why} -> io:format("not ok~ts~n~tp~n", [name(Data), Why])
     end,
     Cancelled;
 handle_end(group, _Data, Cancelled) ->
@@ -53,7 +53,7 @@ handle_cancel(Kind, Data, Cancelled) ->
         undefined ->
             Cancelled;
         Why ->
-            io:format("not ok ~s ~ts (cancelled)~n~tp~n", [Kind, name(Data), Why]),
+            io:format("not ok ~s~ts (cancelled)~n~tp~n", [Kind, name(Data), Why]),
             Cancelled + 1
     end.
 
@@ -69,11 +69,19 @@ terminate({error, Reason}, _Cancelled) ->
     halt(1, [{flush, true}]).
 
 name(Data) ->
-    case {proplists:get_value(source, Data), proplists:get_value(desc, Data)} of
-        {{M, F, _}, Desc} when Desc =:= undefined; Desc =:= <<>>; Desc =:= "" ->
-            io_lib:format("~s:~s line ~p", [M, F, proplists:get_value(line, Data)]);
-        {{M, F, _}, Desc} ->
-            io_lib:format("~s:~s (~ts)", [M, F, Desc]);
-        {undefined, Desc} ->
-            io_lib:format("~tp", [Desc])
-    end.
+    Where =
+        case proplists:get_value(source, Data) of
+            {M, F, _} -> io_lib:format(" ~s:~s", [M, F]);
+            undefined -> ""
+        end,
+    Line =
+        case proplists:get_value(line, Data, 0) of
+            0 -> "";
+            N -> io_lib:format(" line ~b", [N])
+        end,
+    Description =
+        case proplists:get_value(desc, Data) of
+            None when None =:= undefined; None =:= <<>>; None =:= "" -> "";
+            Text -> io_lib:format(" (~ts)", [Text])
+        end,
+    [Where, Line, Description].
