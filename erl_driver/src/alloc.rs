@@ -21,7 +21,7 @@ unsafe impl GlobalAlloc for DriverAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.align() <= DRIVER_ALIGN {
             // SAFETY: driver_alloc takes any size and may run on any thread.
-            return unsafe { sys::driver_alloc(layout.size() as sys::ErlDrvSizeT) }.cast();
+            return unsafe { sys::driver_alloc(layout.size()) }.cast();
         }
         let Some(size) = layout
             .size()
@@ -30,7 +30,7 @@ unsafe impl GlobalAlloc for DriverAlloc {
             return std::ptr::null_mut();
         };
         // SAFETY: as above.
-        let block: *mut u8 = unsafe { sys::driver_alloc(size as sys::ErlDrvSizeT) }.cast();
+        let block: *mut u8 = unsafe { sys::driver_alloc(size) }.cast();
         if block.is_null() {
             return block;
         }
@@ -57,7 +57,7 @@ unsafe impl GlobalAlloc for DriverAlloc {
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if layout.align() <= DRIVER_ALIGN {
             // SAFETY: the block came from driver_alloc.
-            return unsafe { sys::driver_realloc(pointer.cast(), size as sys::ErlDrvSizeT) }.cast();
+            return unsafe { sys::driver_realloc(pointer.cast(), size) }.cast();
         }
         let Ok(grown) = Layout::from_size_align(size, layout.align()) else {
             return std::ptr::null_mut();

@@ -3,7 +3,7 @@
 //! driver's state, runs its callback, and lets nothing but a plain result out.
 
 use crate::panic::{Outcome, guard, install_hook, remove_hook};
-use crate::port::{Failure, Port, fail_now};
+use crate::port::{Failure, Port, fail_now, run_soon};
 use crate::{BadArgument, Driver, Event, Monitor, Reply, StartError};
 use erl_driver_sys as sys;
 use std::cell::UnsafeCell;
@@ -15,8 +15,10 @@ struct Instance<D> {
     id: sys::ErlDrvTermData,
     /// Whether ERTS was told that the results of control are binaries.
     binary: bool,
-    /// A callback has panicked: the port is closing, only `stop` still runs.
+    /// A callback has panicked: only `stop` still runs.
     failed: bool,
+    /// What the port is to fail with, as soon as it can.
+    pending: Option<Failure>,
     driver: D,
 }
 
@@ -82,34 +84,51 @@ unsafe fn run<D: Driver, T>(
     body: impl FnOnce(&mut D, &Port, &mut bool) -> T,
 ) -> T {
     let instance: *mut Instance<D> = data.cast();
+    // SAFETY: what the caller promises.
+    let (failure, result) = unsafe { attempt(instance, callback, None, otherwise, body) };
+    if let Some(failure) = failure {
+        // SAFETY: `start` made the instance, and it has not ended yet.
+        let raw = unsafe { (*instance).port };
+        // SAFETY: this runs `stop`, which frees the instance; it is not used
+        // from here on.
+        unsafe { fail_now(raw, failure) };
+    }
+    result
+}
+
+/// Runs a callback as [`run`] does, and returns what the port is to fail with.
+///
+/// # Safety
+/// As [`run`].
+unsafe fn attempt<D: Driver, T>(
+    instance: *mut Instance<D>,
+    callback: &str,
+    firing: Option<Monitor>,
+    otherwise: T,
+    body: impl FnOnce(&mut D, &Port, &mut bool) -> T,
+) -> (Option<Failure>, T) {
     // SAFETY: `start` made the instance and only `stop` ends it. The port's
     // lock is held, so that nothing else refers to it while this runs.
     let Instance {
-        port: raw,
+        port,
         id,
         binary,
         failed,
+        pending,
         driver,
     } = unsafe { &mut *instance };
-    if *failed {
-        return otherwise;
+    if *failed || pending.is_some() {
+        return (pending.take(), otherwise);
     }
-    let raw = *raw;
     // SAFETY: the port of the running callback.
-    let port = unsafe { Port::new(raw, *id) };
-    let (failure, result) = match guard(D::NAME, callback, || body(driver, &port, binary)) {
+    let port = unsafe { Port::new(*port, *id, firing) };
+    match guard(D::NAME, callback, || body(driver, &port, binary)) {
         Outcome::Returned(result) => (port.take_failure(), result),
         Outcome::Panicked(reason) => {
             *failed = true;
             (Some(Failure::Atom(reason)), otherwise)
         }
-    };
-    if let Some(failure) = failure {
-        // SAFETY: this runs `stop`, which frees the instance; no reference to
-        // it is used from here on.
-        unsafe { fail_now(raw, failure) };
     }
-    result
 }
 
 extern "C" fn init<D: Driver>() -> c_int {
@@ -138,7 +157,7 @@ unsafe extern "C" fn start<D: Driver>(
     // SAFETY: the port of the running callback.
     let id = unsafe { sys::driver_mk_port(raw) };
     // SAFETY: as above.
-    let port = unsafe { Port::new(raw, id) };
+    let port = unsafe { Port::new(raw, id, None) };
     let started = guard(D::NAME, "start", || {
         D::start(&port, command).map(|driver| {
             Box::new(Instance {
@@ -146,6 +165,7 @@ unsafe extern "C" fn start<D: Driver>(
                 id,
                 binary: false,
                 failed: false,
+                pending: None,
                 driver,
             })
         })
@@ -171,7 +191,7 @@ unsafe extern "C" fn stop<D: Driver>(data: sys::ErlDrvData) {
         port, id, driver, ..
     } = *instance;
     // SAFETY: the port of the running callback.
-    let port = unsafe { Port::new(port, id) };
+    let port = unsafe { Port::new(port, id, None) };
     guard(D::NAME, "stop", || driver.stop(&port));
 }
 
@@ -209,13 +229,29 @@ unsafe extern "C" fn process_exit<D: Driver>(
     data: sys::ErlDrvData,
     monitor: *mut sys::ErlDrvMonitor,
 ) {
+    let instance: *mut Instance<D> = data.cast();
     // SAFETY: ERTS passes the monitor that fired.
     let monitor = Monitor(unsafe { *monitor });
     // SAFETY: called by ERTS.
-    unsafe {
-        run::<D, ()>(data, "process_exit", (), |d, port, _| {
-            d.process_exit(port, monitor)
-        })
+    let (failure, ()) = unsafe {
+        attempt(
+            instance,
+            "process_exit",
+            Some(monitor),
+            (),
+            |d: &mut D, port, _| d.process_exit(port, monitor),
+        )
+    };
+    if failure.is_some() {
+        // Not now: `driver_failure` frees the port's monitors, and after this
+        // callback ERTS unlinks the one that fired from among them, freed or
+        // not (`erts_fire_port_monitor` in io.c). The next callback, at the
+        // latest a timeout, fails the port.
+        // SAFETY: the port is still open, so the instance lives.
+        unsafe {
+            (*instance).pending = failure;
+            run_soon((*instance).port);
+        }
     }
 }
 
@@ -237,7 +273,7 @@ unsafe extern "C" fn control<D: Driver>(
     // SAFETY: ERTS passes its input, and at `result` a buffer of `lent` bytes.
     let (input, result) = unsafe { (bytes(buffer, length), &mut *result) };
     // SAFETY: as above.
-    let mut reply = unsafe { Reply::new(*result, lent as usize) };
+    let mut reply = unsafe { Reply::new(*result, lent) };
     // SAFETY: called by ERTS.
     unsafe {
         run::<D, _>(data, "control", -1, |driver, port, binary| {
@@ -265,11 +301,16 @@ unsafe extern "C" fn call<D: Driver>(
     // SAFETY: as in `control`.
     let (input, result) = unsafe { (bytes(buffer, length), &mut *result) };
     // SAFETY: as in `control`.
-    let mut reply = unsafe { Reply::new(*result, lent as usize) };
+    let mut reply = unsafe { Reply::new(*result, lent) };
     // SAFETY: called by ERTS.
     unsafe {
         run::<D, _>(data, "call", -1, |driver, port, _| {
             if let Err(BadArgument) = driver.call(port, command, input, &mut reply) {
+                return -1;
+            }
+            // ERTS answers badarg to a term that does not begin so, and does not
+            // free it (`erts_port_call` in io.c).
+            if !reply.is_external() {
                 return -1;
             }
             give(reply.into_list(), result)
@@ -282,7 +323,7 @@ unsafe extern "C" fn call<D: Driver>(
 unsafe fn give(reply: Reply, result: &mut *mut c_char) -> sys::ErlDrvSSizeT {
     // SAFETY: as the caller promises.
     match unsafe { reply.finish(result) } {
-        Some(length) => length as sys::ErlDrvSSizeT,
+        Some(length) => length as isize,
         None => -1,
     }
 }
@@ -294,7 +335,7 @@ unsafe fn bytes<'a>(start: *const c_char, length: sys::ErlDrvSizeT) -> &'a [u8] 
         return &[];
     }
     // SAFETY: as the caller promises.
-    unsafe { std::slice::from_raw_parts(start.cast(), length as usize) }
+    unsafe { std::slice::from_raw_parts(start.cast(), length) }
 }
 
 fn errno_location() -> *mut c_int {
@@ -326,13 +367,13 @@ impl IoVec<'_> {
         // and so as long as the reference inside does.
         (0..count).map(|i| unsafe {
             let piece = &*self.0.iov.add(i);
-            bytes(piece.iov_base.cast(), piece.iov_len as sys::ErlDrvSizeT)
+            bytes(piece.iov_base.cast(), piece.iov_len)
         })
     }
 
     /// The size of all pieces together.
     pub fn size(&self) -> usize {
-        self.0.size as usize
+        self.0.size
     }
 
     /// All pieces in one.
@@ -342,5 +383,37 @@ impl IoVec<'_> {
             all.extend_from_slice(piece);
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_may_be_empty_and_without_an_address() {
+        let mut text = *b"some bytes";
+        let piece = |base: *mut u8, length| sys::SysIOVec {
+            iov_base: base.cast(),
+            iov_len: length,
+        };
+        let mut pieces = [
+            piece(std::ptr::null_mut(), 0),
+            piece(text.as_mut_ptr(), 4),
+            piece(std::ptr::dangling_mut(), 0),
+            piece(text[4..].as_mut_ptr(), 6),
+        ];
+        let vector = sys::ErlIOVec {
+            vsize: 4,
+            size: 10,
+            iov: pieces.as_mut_ptr(),
+            binv: std::ptr::null_mut(),
+        };
+        let vector = IoVec(&vector);
+        assert_eq!(
+            vector.pieces().collect::<Vec<_>>(),
+            [&b""[..], b"some", b"", b" bytes"]
+        );
+        assert_eq!((vector.size(), vector.concat()), (10, text.to_vec()));
     }
 }

@@ -6,7 +6,6 @@ use erl_driver_sys as sys;
 use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_ulong};
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::time::Duration;
 
 /// The port that a callback runs for. Lent for the length of the callback, on
@@ -15,6 +14,8 @@ pub struct Port {
     raw: sys::ErlDrvPort,
     id: sys::ErlDrvTermData,
     failure: Cell<Option<Failure>>,
+    /// The monitor that `process_exit` runs for.
+    firing: Option<Monitor>,
     /// Neither Send nor Sync: what ERTS allows here depends on the thread.
     thread_bound: PhantomData<*mut ()>,
 }
@@ -80,11 +81,16 @@ impl Port {
     /// # Safety
     /// A callback of this port is running on this thread, and runs longer than
     /// the `Port` lives.
-    pub(crate) unsafe fn new(raw: sys::ErlDrvPort, id: sys::ErlDrvTermData) -> Port {
+    pub(crate) unsafe fn new(
+        raw: sys::ErlDrvPort,
+        id: sys::ErlDrvTermData,
+        firing: Option<Monitor>,
+    ) -> Port {
         Port {
             raw,
             id,
             failure: Cell::new(None),
+            firing,
             thread_bound: PhantomData,
         }
     }
@@ -123,17 +129,11 @@ impl Port {
 
     /// Sends a term to a process. Sent terms arrive in order.
     pub fn send(&self, to: Pid, term: &Term) -> Result<(), SendError> {
-        let words = term.words().ok_or(SendError::BadTerm)?;
+        let (words, length) = term.words().ok_or(SendError::BadTerm)?;
         // SAFETY: the words are well-formed by construction and what they
         // point to is borrowed by the term. ERTS only reads them.
-        let sent = unsafe {
-            sys::erl_drv_send_term(
-                self.id,
-                to.0,
-                words.as_ptr().cast_mut(),
-                words.len() as c_int,
-            )
-        };
+        let sent =
+            unsafe { sys::erl_drv_send_term(self.id, to.0, words.as_ptr().cast_mut(), length) };
         match sent {
             1.. => Ok(()),
             0 => Err(SendError::NoProcess),
@@ -143,11 +143,9 @@ impl Port {
 
     /// Sends a term to the port's owner.
     pub fn send_owner(&self, term: &Term) -> Result<(), SendError> {
-        let words = term.words().ok_or(SendError::BadTerm)?;
+        let (words, length) = term.words().ok_or(SendError::BadTerm)?;
         // SAFETY: as in `send`.
-        let sent = unsafe {
-            sys::erl_drv_output_term(self.id, words.as_ptr().cast_mut(), words.len() as c_int)
-        };
+        let sent = unsafe { sys::erl_drv_output_term(self.id, words.as_ptr().cast_mut(), length) };
         match sent {
             1.. => Ok(()),
             0 => Err(SendError::NoProcess),
@@ -162,7 +160,7 @@ impl Port {
             sys::driver_output(
                 self.raw,
                 data.as_ptr().cast::<c_char>().cast_mut(),
-                data.len() as sys::ErlDrvSizeT,
+                data.len(),
             )
         };
         if sent == 0 {
@@ -188,19 +186,28 @@ impl Port {
     /// Monitors a process: [`process_exit`](crate::Driver::process_exit) runs
     /// once when it is gone.
     pub fn monitor(&self, process: Pid) -> Result<Monitor, NoProcess> {
-        let mut monitor = MaybeUninit::uninit();
-        // SAFETY: ERTS writes the monitor when it returns 0.
-        let result =
-            unsafe { sys::driver_monitor_process(self.raw, process.0, monitor.as_mut_ptr()) };
-        if result != 0 {
-            return Err(NoProcess);
+        // Zeros: ERTS leaves the last bytes of a monitor as they are.
+        let mut monitor = sys::ErlDrvMonitor {
+            data: [0; size_of::<sys::ErlDrvMonitor>()],
+        };
+        // SAFETY: ERTS writes the monitor, if it returns 0. It looks the process
+        // up, and takes a pid that is none for one that is gone.
+        match unsafe { sys::driver_monitor_process(self.raw, process.0, &mut monitor) } {
+            0 => Ok(Monitor(monitor)),
+            _ => Err(NoProcess),
         }
-        // SAFETY: see above.
-        Ok(Monitor(unsafe { monitor.assume_init() }))
     }
 
-    /// Ends a monitor. An error says that it was no monitor (any more).
+    /// Ends a monitor. An error says that it is none of this port's (any more),
+    /// or the one that [`process_exit`](crate::Driver::process_exit) is running
+    /// for, which ends by itself.
     pub fn demonitor(&self, monitor: &Monitor) -> Result<(), NoProcess> {
+        // ERTS removes that one after the callback, whether or not it is still
+        // there (`erts_fire_port_monitor` in io.c): removed twice, its
+        // neighbours in the tree of monitors are overwritten.
+        if self.firing.as_ref() == Some(monitor) {
+            return Err(NoProcess);
+        }
         // SAFETY: ERTS checks the monitor against those of the port.
         match unsafe { sys::driver_demonitor_process(self.raw, &monitor.0) } {
             0 => Ok(()),
@@ -225,10 +232,12 @@ impl Port {
         self.failure.set(Some(failure));
     }
 
-    /// Has [`timeout`](crate::Driver::timeout) called once after `delay`, cut to
-    /// whole milliseconds. Replaces a timer that is running.
+    /// Has [`timeout`](crate::Driver::timeout) called once, not before `delay`
+    /// has passed, rounded up to whole milliseconds. Replaces a timer that is
+    /// running; a port has one. More than a hundred years (on 32-bit machines,
+    /// 49 days) count as that.
     pub fn set_timer(&self, delay: Duration) -> Result<(), TimerError> {
-        let milliseconds = c_ulong::try_from(delay.as_millis()).unwrap_or(c_ulong::MAX);
+        let milliseconds = milliseconds(delay);
         // SAFETY: a callback of this port is running.
         match unsafe { sys::driver_set_timer(self.raw, milliseconds) } {
             0 => Ok(()),
@@ -269,6 +278,24 @@ impl Port {
     }
 }
 
+/// ERTS adds its clock to the number, as a signed one: far above what it can
+/// stand for, a timer would expire at once.
+const MAX_MILLISECONDS: u128 = 100 * 366 * 24 * 60 * 60 * 1000;
+
+fn milliseconds(delay: Duration) -> c_ulong {
+    let rounded_up = delay.as_nanos().div_ceil(1_000_000).min(MAX_MILLISECONDS);
+    c_ulong::try_from(rounded_up).unwrap_or(c_ulong::MAX)
+}
+
+/// Has `timeout` called as soon as ERTS runs the port again.
+///
+/// # Safety
+/// A callback of the port `raw` is running on this thread.
+pub(crate) unsafe fn run_soon(raw: sys::ErlDrvPort) {
+    // SAFETY: what the caller promises. It fails for a closed port only.
+    unsafe { sys::driver_set_timer(raw, 0) };
+}
+
 /// Carries out a failure.
 ///
 /// # Safety
@@ -282,5 +309,30 @@ pub(crate) unsafe fn fail_now(raw: sys::ErlDrvPort, failure: Failure) {
             Failure::Posix(errno) => sys::driver_failure_posix(raw, errno),
             Failure::Atom(reason) => sys::driver_failure_atom(raw, reason.as_ptr().cast_mut()),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_is_rounded_up() {
+        let cases = [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_millis(7), 7),
+            (Duration::from_micros(7001), 8),
+        ];
+        for (delay, expected) in cases {
+            assert_eq!(milliseconds(delay), expected, "{delay:?}");
+        }
+    }
+
+    #[test]
+    fn a_delay_for_ever_is_long_and_not_negative() {
+        let longest = i64::try_from(milliseconds(Duration::MAX)).unwrap();
+        assert!(longest >= i64::from(u32::MAX));
+        assert!(longest.checked_mul(1000).is_some());
     }
 }

@@ -6,6 +6,9 @@ use erl_driver_sys as sys;
 use std::ffi::c_char;
 use std::marker::PhantomData;
 
+/// The first byte of a term in the external format.
+const VERSION_MAGIC: u8 = 131;
+
 /// The result of [`Driver::control`](crate::Driver::control) or
 /// [`Driver::call`](crate::Driver::call), filled by [`push`](Reply::push).
 pub struct Reply<'a> {
@@ -46,18 +49,24 @@ impl Reply<'_> {
                 self.len += bytes.len();
                 return;
             }
-            self.spilled.reserve(self.len + bytes.len());
-            // SAFETY: the first `len` bytes of the lent buffer were written by
-            // the branch above.
-            let before = unsafe { std::slice::from_raw_parts(self.lent, self.len) };
-            self.spilled.extend_from_slice(before);
+            let mut spilled = Vec::with_capacity(self.len + bytes.len());
+            spilled.extend_from_slice(self.bytes());
+            self.spilled = spilled;
         }
         self.spilled.extend_from_slice(bytes);
     }
 
+    fn bytes(&self) -> &[u8] {
+        if !self.spilled.is_empty() {
+            return &self.spilled;
+        }
+        // SAFETY: `push` has written the first `len` bytes of the lent buffer.
+        unsafe { std::slice::from_raw_parts(self.lent, self.len) }
+    }
+
     /// How many bytes were pushed.
     pub fn len(&self) -> usize {
-        self.len.max(self.spilled.len())
+        self.bytes().len()
     }
 
     /// Whether nothing was pushed.
@@ -82,6 +91,11 @@ impl Reply<'_> {
         self
     }
 
+    /// Whether it begins as a term in the external format does.
+    pub(crate) fn is_external(&self) -> bool {
+        self.bytes().first() == Some(&VERSION_MAGIC)
+    }
+
     pub(crate) fn is_binary(&self) -> bool {
         self.binary
     }
@@ -100,7 +114,7 @@ impl Reply<'_> {
         let bytes = &self.spilled;
         if self.binary {
             // SAFETY: ERTS frees the binary, or shares it with the caller.
-            let binary = unsafe { sys::driver_alloc_binary(bytes.len() as sys::ErlDrvSizeT) };
+            let binary = unsafe { sys::driver_alloc_binary(bytes.len()) };
             if binary.is_null() {
                 return None;
             }
@@ -114,7 +128,7 @@ impl Reply<'_> {
             *target = binary.cast();
         } else {
             // SAFETY: ERTS frees it with driver_free.
-            let buffer = unsafe { sys::driver_alloc(bytes.len() as sys::ErlDrvSizeT) };
+            let buffer = unsafe { sys::driver_alloc(bytes.len()) };
             if buffer.is_null() {
                 return None;
             }
@@ -127,5 +141,63 @@ impl Reply<'_> {
             *target = buffer.cast();
         }
         Some(bytes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lend(buffer: &mut [u8]) -> Reply<'_> {
+        // SAFETY: the reply borrows the buffer.
+        unsafe { Reply::new(buffer.as_mut_ptr().cast(), buffer.len()) }
+    }
+
+    #[test]
+    fn bytes_that_fit_are_in_the_lent_buffer() {
+        let mut buffer = [0; 4];
+        let mut reply = lend(&mut buffer);
+        reply.push(b"ab");
+        reply.push(b"");
+        reply.push(b"cd");
+        assert_eq!((reply.bytes(), reply.len()), (&b"abcd"[..], 4));
+        assert!(reply.spilled.is_empty());
+        assert_eq!(&buffer, b"abcd");
+    }
+
+    #[test]
+    fn bytes_that_do_not_fit_keep_their_order() {
+        let mut buffer = [0; 4];
+        let mut reply = lend(&mut buffer);
+        for byte in b"abcdefgh" {
+            reply.push(&[*byte]);
+        }
+        assert_eq!((reply.bytes(), reply.len()), (&b"abcdefgh"[..], 8));
+    }
+
+    #[test]
+    fn a_cleared_reply_starts_anew() {
+        let mut buffer = [0; 4];
+        let mut reply = lend(&mut buffer);
+        reply.push(b"abcdefgh");
+        reply.clear();
+        assert!(reply.is_empty());
+        reply.push(b"xyz");
+        assert_eq!(reply.bytes(), b"xyz");
+    }
+
+    #[test]
+    fn a_term_begins_with_131() {
+        let mut buffer = [0; 1];
+        for (bytes, is) in [
+            (&b""[..], false),
+            (b"\x83", true),
+            (b"\x83a\x01", true),
+            (b"a", false),
+        ] {
+            let mut reply = lend(&mut buffer);
+            reply.push(bytes);
+            assert_eq!(reply.is_external(), is, "{bytes:?}");
+        }
     }
 }

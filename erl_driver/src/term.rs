@@ -7,14 +7,22 @@
 use crate::{Pid, Port};
 use erl_driver_sys as sys;
 use smallvec::SmallVec;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
 
 /// Words that a message such as `{Tag, Port, Fd}` or `{Ref, Result}` needs,
 /// with some room: longer ones go to the heap.
 const INLINE_WORDS: usize = 24;
 
-/// An atom. Atoms are never freed: make them from constants only.
+/// The elements of the largest tuple (`MAX_ARITYVAL` in ERTS's `erl_term.h`).
+/// ERTS does not check: a larger one would destroy the receiver's heap.
+const MAX_ARITY: usize = (1 << 24) - 1;
+
+/// A tag that ERTS does not know: a term with it is malformed.
+const MALFORMED: sys::ErlDrvTermData = sys::ErlDrvTermData::MAX;
+
+/// An atom. Atoms are never freed, and a VM that has made too many (1,048,576
+/// by default) ends: make them from constants only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Atom(sys::ErlDrvTermData);
 
@@ -133,9 +141,13 @@ impl<'a> Term<'a> {
         ])
     }
 
-    /// A tuple of what `build` writes.
+    /// A tuple of what `build` writes. More than 16,777,215 elements make the
+    /// send fail.
     pub fn tuple(&mut self, build: impl FnOnce(&mut Self) -> &mut Self) -> &mut Self {
         let arity = self.elements(build);
+        if arity > MAX_ARITY {
+            return self.element(&[MALFORMED]);
+        }
         self.element(&[sys::ERL_DRV_TUPLE, arity as sys::ErlDrvTermData])
     }
 
@@ -150,15 +162,16 @@ impl<'a> Term<'a> {
     pub fn map(&mut self, build: impl FnOnce(&mut Self) -> &mut Self) -> &mut Self {
         let written = self.elements(build);
         if written % 2 == 1 {
-            // A tag that ERTS does not know: the send fails as documented.
-            return self.element(&[sys::ErlDrvTermData::MAX]);
+            return self.element(&[MALFORMED]);
         }
         self.element(&[sys::ERL_DRV_MAP, (written / 2) as sys::ErlDrvTermData])
     }
 
-    /// The words for ERTS, or `None` if this is not exactly one term.
-    pub(crate) fn words(&self) -> Option<&[sys::ErlDrvTermData]> {
-        (self.count == 1).then_some(&self.words[..])
+    /// The words for ERTS and their number, or `None` if this is not exactly one
+    /// term, or longer than ERTS can be told.
+    pub(crate) fn words(&self) -> Option<(&[sys::ErlDrvTermData], c_int)> {
+        let length = c_int::try_from(self.words.len()).ok()?;
+        (self.count == 1).then_some((&self.words[..], length))
     }
 }
 
@@ -175,7 +188,7 @@ mod tests {
         let mut term = Term::new();
         term.tuple(|t| t.int(1).tuple(|t| t.int(2)).nil());
         assert_eq!(
-            term.words().unwrap(),
+            term.words().unwrap().0,
             [
                 sys::ERL_DRV_INT,
                 1,
@@ -195,9 +208,42 @@ mod tests {
         let mut term = Term::new();
         term.list(|t| t.int(5));
         assert_eq!(
-            term.words().unwrap(),
+            term.words().unwrap().0,
             [sys::ERL_DRV_INT, 5, sys::ERL_DRV_NIL, sys::ERL_DRV_LIST, 2]
         );
+    }
+
+    #[test]
+    fn a_map_counts_its_pairs() {
+        let mut term = Term::new();
+        term.map(|t| t.int(1).nil().int(2).nil());
+        assert_eq!(
+            term.words().unwrap().0[6..],
+            [sys::ERL_DRV_MAP, 2],
+            "{:?}",
+            term.words()
+        );
+    }
+
+    #[test]
+    fn a_map_with_a_key_too_many_is_malformed() {
+        let mut term = Term::new();
+        term.map(|t| t.int(1));
+        assert_eq!(term.words().unwrap().0.last(), Some(&MALFORMED));
+    }
+
+    #[test]
+    fn a_tuple_larger_than_erts_can_have_is_malformed() {
+        for (arity, malformed) in [(MAX_ARITY, false), (MAX_ARITY + 1, true)] {
+            let mut term = Term::new();
+            term.tuple(|t| {
+                // As if so many had been written, which takes seconds.
+                t.count = arity;
+                t
+            });
+            let (words, _) = term.words().unwrap();
+            assert_eq!(words.last() == Some(&MALFORMED), malformed);
+        }
     }
 
     #[test]
