@@ -1,0 +1,128 @@
+%% SPDX-License-Identifier: Apache-2.0
+%%
+%% The epoll instance moves between ERTS's poll thread and its scheduler pollset
+%% as the load changes. No event is lost on the way: a busy server that moves the
+%% wrong way simply stops.
+-module(home_SUITE).
+
+-export([all/0]).
+-export([suite/0]).
+-export([init_per_testcase/2]).
+-export([end_per_testcase/2]).
+
+-export([bursts_and_silence_in_turn_lose_nothing/1]).
+-export([bursts_of_messages_lose_nothing/1]).
+-export([a_load_that_grows_and_shrinks_loses_nothing/1]).
+
+%% Pairs whose events come in one drain: many more than make a drain a busy one.
+-define(PAIRS, 100).
+%% Rounds of a burst: more than ERTS waits for before it moves an event (10).
+-define(BURST, 15).
+-define(SWITCHES, 500).
+
+-spec all() -> [atom()].
+all() ->
+    [
+        bursts_and_silence_in_turn_lose_nothing,
+        bursts_of_messages_lose_nothing,
+        a_load_that_grows_and_shrinks_loses_nothing
+    ].
+
+%% The watchdog: an event that is lost is waited for until this.
+-spec suite() -> [tuple()].
+suite() ->
+    [{timetrap, {seconds, 120}}].
+
+-spec init_per_testcase(atom(), list()) -> list().
+init_per_testcase(_Case, Config) ->
+    ok = inert:start(),
+    Config.
+
+-spec end_per_testcase(atom(), list()) -> ok.
+end_per_testcase(_Case, _Config) ->
+    inert:stop().
+
+%% One process per fd, blocked in poll. A burst makes all ready at once, again and
+%% again; silence is one pair at a time.
+bursts_and_silence_in_turn_lose_nothing(_Config) ->
+    Pairs = pairs(?PAIRS),
+    Self = self(),
+    Pollers = [spawn_link(fun() -> echo(Self, FD) end) || {FD, _} <- Pairs],
+    Peers = lists:zip(Pollers, [Peer || {_, Peer} <- Pairs]),
+    repeat(?SWITCHES, fun(N) ->
+        repeat(?BURST, fun(_) -> round_of(Peers) end),
+        repeat(?BURST, fun(_) -> round_of([lists:nth(1 + N rem ?PAIRS, Peers)]) end)
+    end),
+    [unlink(Poller) || Poller <- Pollers],
+    [exit(Poller, kill) || Poller <- Pollers],
+    close(Pairs).
+
+round_of(Peers) ->
+    [{ok, 1} = fdio:write(Peer, <<1>>) || {_, Peer} <- Peers],
+    [
+        receive
+            {Poller, read} -> ok
+        end
+     || {Poller, _} <- Peers
+    ].
+
+echo(Parent, FD) ->
+    {ok, read} = inert:poll(FD),
+    {ok, <<1>>} = fdio:read(FD, 16),
+    Parent ! {self(), read},
+    echo(Parent, FD).
+
+%% The same with one process that sets all fds and gets messages.
+bursts_of_messages_lose_nothing(_Config) ->
+    Pairs = pairs(?PAIRS),
+    Port = inert:pollid(),
+    repeat(?SWITCHES, fun(N) ->
+        repeat(?BURST, fun(_) -> messages(Port, Pairs) end),
+        repeat(?BURST, fun(_) -> messages(Port, [lists:nth(1 + N rem ?PAIRS, Pairs)]) end)
+    end),
+    close(Pairs).
+
+messages(Port, Pairs) ->
+    [ok = inert:fdset(FD, read) || {FD, _} <- Pairs],
+    [{ok, 1} = fdio:write(Peer, <<1>>) || {_, Peer} <- Pairs],
+    [
+        receive
+            {inert_read, Port, FD} -> {ok, <<1>>} = fdio:read(FD, 16)
+        end
+     || {FD, _} <- Pairs
+    ].
+
+%% Every batch size between one and all, up and down.
+a_load_that_grows_and_shrinks_loses_nothing(_Config) ->
+    Pairs = pairs(?PAIRS),
+    Port = inert:pollid(),
+    Sizes = lists:seq(1, ?PAIRS) ++ lists:seq(?PAIRS, 1, -1),
+    repeat(10, fun(_) ->
+        [repeat(?BURST, fun(_) -> messages(Port, lists:sublist(Pairs, Size)) end) || Size <- Sizes]
+    end),
+    close(Pairs).
+
+pairs(Count) ->
+    [
+        begin
+            {ok, Pair} = fdio:socketpair(),
+            Pair
+        end
+     || _ <- lists:seq(1, Count)
+    ].
+
+close(Pairs) ->
+    [
+        begin
+            _ = inert:fdclr(FD),
+            ok = fdio:close(FD),
+            ok = fdio:close(Peer)
+        end
+     || {FD, Peer} <- Pairs
+    ].
+
+repeat(0, _Fun) ->
+    ok;
+repeat(N, Fun) ->
+    Fun(N),
+    repeat(N - 1, Fun).
