@@ -99,7 +99,7 @@ impl Driver for Inert {
             Err(wire::Malformed) => Err(Errno::EINVAL),
         };
         match answer {
-            Ok(answer) => reply.push(answer.text().as_bytes()),
+            Ok(answer) => answer.write(|bytes| reply.push(bytes)),
             Err(Errno(errno)) => reply.push(erl_driver::errno_name(errno).to_bytes()),
         }
         Ok(())

@@ -7,7 +7,7 @@ use crate::pollset::{Armed, Pollset, Select};
 use crate::reference::{Keeper, Kept};
 use crate::sys::{self, Errno, Found, PollFd};
 use crate::table::Table;
-use crate::wire::{Answer, Request};
+use crate::wire::{Answer, Counters, Request};
 use std::hash::Hash;
 
 /// What the service needs of the VM, for the length of one callback.
@@ -59,6 +59,8 @@ pub struct Service<P> {
     table: Table<P, Notify>,
     pollset: Box<dyn Pollset + Send>,
     keeper: Keeper,
+    /// What has happened; what is, is filled in when somebody asks.
+    counters: Counters,
     /// Used by `ready` alone; kept to save its memory from being made anew.
     fds: Vec<i32>,
     polled: Vec<PollFd>,
@@ -70,6 +72,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
             table: Table::new(),
             pollset,
             keeper: Keeper::default(),
+            counters: Counters::default(),
             fds: Vec::new(),
             polled: Vec::new(),
         }
@@ -104,8 +107,17 @@ impl<P: Copy + Eq + Hash> Service<P> {
                 self.after_arming(host);
                 answer
             }
+            Request::Info => Ok(Answer::Info(self.info())),
             Request::Cancel { fd, kinds } => Ok(self.cancel(host, caller, fd, kinds)),
         }
+    }
+
+    fn info(&self) -> Counters {
+        let mut counters = self.counters;
+        counters.armed = self.table.len() as u64;
+        counters.processes = self.table.processes() as u64;
+        self.pollset.count(&mut counters);
+        counters
     }
 
     /// The kinds that are ready now, of those that the caller may have.
@@ -156,6 +168,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
         let before = self.table.armed_by(fd, caller);
         self.replace(host, caller, fd, before, kinds - ready, || Notify::Event)?;
         for kind in ready.iter() {
+            self.counters.delivered += 1;
             host.tell(caller, Message::Event { kind, fd });
         }
         Ok(Answer::Done)
@@ -291,6 +304,11 @@ impl<P: Copy + Eq + Hash> Service<P> {
         let Some((pid, notify)) = self.table.take(fd, kind) else {
             return;
         };
+        match end {
+            End::Ready(_) => self.counters.delivered += 1,
+            End::BadFd => self.counters.stale += 1,
+            End::Canceled | End::Closed => {}
+        }
         match (notify, end) {
             (Notify::Event, End::Ready(kind)) => host.tell(pid, Message::Event { kind, fd }),
             (Notify::Event, _) => {}
@@ -323,6 +341,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
 
     /// ERTS reports an event.
     pub fn ready<H: Host<Pid = P>>(&mut self, host: &H, event: i32) {
+        self.counters.wakeups += 1;
         let mut fds = std::mem::take(&mut self.fds);
         self.pollset.ready(host, event, &mut fds);
         self.deliver_all(host, fds);
@@ -365,6 +384,9 @@ impl<P: Copy + Eq + Hash> Service<P> {
             self.evict(host, fd);
             return;
         };
+        if ready.is_empty() {
+            self.counters.spurious += 1;
+        }
         let left = self.left_after(fd, ready);
         if self.pollset.settle(host, fd, left).is_err() {
             self.evict(host, fd);

@@ -170,6 +170,16 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
         }
     }
 
+    /// How many waiters there are.
+    pub fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// How many processes are known.
+    pub fn processes(&self) -> usize {
+        self.processes.len()
+    }
+
     /// Everything that is armed, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (i32, Kind, P)> {
         self.waiters.iter().map(|(_, waiter)| {

@@ -10,6 +10,7 @@
 //! | 4 POLL | fd, mode | as CHECK; if ready, what this process had armed of these kinds is cleared |
 //! | 4 POLL | fd, mode, reference | empty: armed, a message `{Reference, Result}` will come |
 //! | 5 CANCEL | fd, mode | empty: what this process's poll had armed is cleared, no message will come; `gone`: nothing was armed, the message has been sent |
+//! | 6 INFO | | the [`Counters`], 64-bit big-endian |
 //!
 //! fd and mode are signed 32-bit, big-endian. Errors are the errno's name in
 //! lower case. FDSET and FDCLR never change; the others belong to inert.
@@ -45,6 +46,7 @@ pub enum Request<'a> {
         fd: i32,
         kinds: Kinds,
     },
+    Info,
 }
 
 /// What is answered if there is no error.
@@ -54,17 +56,60 @@ pub enum Answer {
     Ready(Kind),
     NotReady,
     Gone,
+    Info(Counters),
 }
 
 impl Answer {
-    /// The reply's bytes.
-    pub fn text(self) -> &'static str {
+    /// Writes the reply.
+    pub fn write(&self, mut push: impl FnMut(&[u8])) {
         match self {
-            Answer::Done => "",
-            Answer::Ready(kind) => kind.name(),
-            Answer::NotReady => "timeout",
-            Answer::Gone => "gone",
+            Answer::Done => {}
+            Answer::Ready(kind) => push(kind.name().as_bytes()),
+            Answer::NotReady => push(b"timeout"),
+            Answer::Gone => push(b"gone"),
+            Answer::Info(counters) => {
+                for value in counters.values() {
+                    push(&value.to_be_bytes());
+                }
+            }
         }
+    }
+}
+
+/// What INFO tells of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Waiters now.
+    pub armed: u64,
+    /// Processes that are monitored: those that have armed something and live.
+    pub processes: u64,
+    /// Waiters told that their fd is ready.
+    pub delivered: u64,
+    /// Fds that were reported and had nothing ready that was armed.
+    pub spurious: u64,
+    /// Waiters whose file had left its number.
+    pub stale: u64,
+    /// Callbacks by which ERTS reported something.
+    pub wakeups: u64,
+    /// Of the epoll pollset: times that ERTS had to watch the instance anew.
+    pub rehomed: u64,
+    /// Of the epoll pollset: times that ERTS was let move the instance into its
+    /// scheduler pollset.
+    pub migrated: u64,
+}
+
+impl Counters {
+    fn values(&self) -> [u64; 8] {
+        [
+            self.armed,
+            self.processes,
+            self.delivered,
+            self.spurious,
+            self.stale,
+            self.wakeups,
+            self.rehomed,
+            self.migrated,
+        ]
     }
 }
 
@@ -77,9 +122,13 @@ const FDCLR: u32 = 2;
 const CHECK: u32 = 3;
 const POLL: u32 = 4;
 const CANCEL: u32 = 5;
+const INFO: u32 = 6;
 
 /// Reads a request. Any bytes may come: port_control is open to every process.
 pub fn decode(command: u32, data: &[u8]) -> Result<Request<'_>, Malformed> {
+    if (command, data) == (INFO, &[]) {
+        return Ok(Request::Info);
+    }
     let (fd, rest) = int32(data)?;
     let (mode, rest) = int32(rest)?;
     let kinds = Kinds::from_mode(mode).ok_or(Malformed)?;
@@ -142,7 +191,8 @@ mod tests {
         }
         for command in 0..10 {
             for length in 0..8 {
-                assert_eq!(decode(command, &data(1, 1)[..length]), Err(Malformed));
+                let info = command == INFO && length == 0;
+                assert_eq!(decode(command, &data(1, 1)[..length]).is_ok(), info);
             }
             for mode in [0, 4, -1, 1 << 30] {
                 assert_eq!(decode(command, &data(1, mode)), Err(Malformed));
@@ -152,7 +202,7 @@ mod tests {
 
     #[test]
     fn unknown_commands_are_malformed() {
-        for command in [0, 6, 100, u32::MAX] {
+        for command in [0, 6, 7, 100, u32::MAX] {
             assert_eq!(decode(command, &data(1, 1)), Err(Malformed));
         }
     }

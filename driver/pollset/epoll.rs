@@ -21,6 +21,7 @@ use super::{Armed, Pollset, Select, Stale};
 use crate::kinds::Kinds;
 use crate::pages::Pages;
 use crate::sys::{self, EpollEvent, Errno};
+use crate::wire::Counters;
 
 /// Events of one drain. More stay in the kernel, whose instance stays readable,
 /// so ERTS calls again after others had their turn.
@@ -161,6 +162,11 @@ impl Pollset for Epoll {
     fn is_stale(&mut self, fd: i32) -> bool {
         let kinds = self.registrations.get(fd).kinds;
         self.change(fd, kinds).is_err()
+    }
+
+    fn count(&self, counters: &mut Counters) {
+        counters.rehomed = self.home.rehomed;
+        counters.migrated = self.home.migrated;
     }
 
     fn close(&mut self, host: &dyn Select) {

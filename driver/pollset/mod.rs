@@ -10,6 +10,7 @@ mod home;
 
 use crate::kinds::Kinds;
 use crate::sys::Errno;
+use crate::wire::Counters;
 
 /// ERTS's side of a pollset: `driver_select`, for the port of the callback that
 /// is running.
@@ -65,6 +66,11 @@ pub trait Pollset {
     /// Whether the file that was armed as `fd` is no longer the one behind
     /// that number, as far as the kernel can tell.
     fn is_stale(&mut self, fd: i32) -> bool;
+
+    /// Fills in its own counters.
+    fn count(&self, counters: &mut Counters) {
+        let _ = counters;
+    }
 
     /// Watches nothing any more.
     fn close(&mut self, host: &dyn Select);

@@ -30,6 +30,7 @@
 %% <li>5 CANCEL: as FDCLR, for what a poll of the calling process has armed. The
 %%   reply is empty if that was cleared, and `"gone"' if its message has been
 %%   sent.</li>
+%% <li>6 INFO: no data. The reply is a row of counters, 64-bit big-endian.</li>
 %% </ul>
 %%
 %% Anything else is answered with `"einval"'.
@@ -48,6 +49,7 @@
 -export([poll/3]).
 -export([wait/4]).
 -export([cancel/3]).
+-export([info/1]).
 
 -export_type([mode/0]).
 -export_type([bits/0]).
@@ -67,6 +69,7 @@
 -define(CHECK, 3).
 -define(POLL, 4).
 -define(CANCEL, 5).
+-define(INFO, 6).
 
 %% @doc Loads the driver, or counts one more use of it by the calling process
 %% (`erl_ddll:load/2').
@@ -157,6 +160,26 @@ wait(Port, FD, Bits, Reference) ->
 -spec cancel(port() | atom(), integer(), bits()) -> ok | gone | {error, error()}.
 cancel(Port, FD, Bits) ->
     request(Port, ?CANCEL, <<FD:32, Bits:32>>).
+
+%% @private A row of counters: see Counters in driver/wire.rs.
+-spec info(port() | atom()) -> {ok, #{atom() => non_neg_integer()}} | {error, closed}.
+info(Port) ->
+    try list_to_binary(erlang:port_control(Port, ?INFO, <<>>)) of
+        <<Armed:64, Processes:64, Delivered:64, Spurious:64, Stale:64, Wakeups:64, Rehomed:64,
+            Migrated:64>> ->
+            {ok, #{
+                armed => Armed,
+                processes => Processes,
+                delivered => Delivered,
+                spurious => Spurious,
+                stale => Stale,
+                wakeups => Wakeups,
+                rehomed => Rehomed,
+                migrated => Migrated
+            }}
+    catch
+        error:badarg -> {error, closed}
+    end.
 
 -spec request(port() | atom(), non_neg_integer(), iodata()) ->
     ok | kind() | timeout | gone | {error, error()}.
