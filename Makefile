@@ -23,6 +23,8 @@ help:
 	@echo 'make driver   only the driver: priv/inert_drv.so'
 	@echo 'make fdio     only the NIF that examples and tests use for raw fds'
 	@echo 'make examples only the examples, and fdio'
+	@echo 'make bench    the benchmark, about 10 minutes; writes docs/performance.md'
+	@echo 'make bench-quick  a short one, under 2 minutes; writes bench/results'
 	@echo 'make clean    remove everything built'
 	@echo
 	@echo 'make test ONLY=xref runs only the stages with xref in their name.'
@@ -71,6 +73,13 @@ check:
 	@scripts/bootstrap test
 	@test/run --check $(ONLY)
 
+# bench/run can also do a part of it.
+bench: fdio
+	@bench/run full
+
+bench-quick: fdio
+	@bench/run quick
+
 shell: examples
 	@scripts/with-libs erl -eval "$$(cat scripts/shell.eval)"
 
@@ -82,5 +91,5 @@ clean: clean-driver
 clean-driver:
 	rm -rf priv target
 
-.PHONY: all help build need-build deps driver fdio examples suites demo test check shell \
-	clean clean-driver
+.PHONY: all help build need-build deps driver fdio examples suites demo test check bench \
+	bench-quick shell clean clean-driver
