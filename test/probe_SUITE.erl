@@ -20,6 +20,7 @@
 -export([start_may_call_back/1]).
 -export([fail_in_start_is_ignored/1]).
 -export([stop_runs_whoever_closes/1]).
+-export([nothing_is_begun_in_stop/1]).
 -export([ports_share_nothing_but_statics/1]).
 
 -export([control_replies_of_any_length/1]).
@@ -131,6 +132,7 @@ groups() ->
             start_may_call_back,
             fail_in_start_is_ignored,
             stop_runs_whoever_closes,
+            nothing_is_begun_in_stop,
             ports_share_nothing_but_statics
         ]},
         {requests, [], [
@@ -261,6 +263,15 @@ stop_runs_whoever_closes(_Config) ->
     receive {'DOWN', Ref, process, Owner, normal} -> ok end,
     wait_until(fun() -> erlang:port_info(Orphan) =:= undefined end),
     quiet().
+
+%% A timer would hold the port, and so the driver, until it expires.
+nothing_is_begun_in_stop(_Config) ->
+    Port = open(),
+    [] = plan(Port, stop, outlive),
+    true = port_close(Port),
+    receive {Port, outlived, Timer, Monitor} -> ok end,
+    ?assertEqual({0, 0}, {Timer, Monitor}),
+    ?assertEqual(normal, stopped_with(Port)).
 
 ports_share_nothing_but_statics(_Config) ->
     [One, Other] = [open(), open()],
@@ -954,6 +965,7 @@ vm_reload() ->
         [FD] = stopped(Port, 1),
         ok = fdio:close(FD),
         "ok" = control(Port, timer, <<>>),
+        [] = plan(Port, stop, outlive),
         true = port_close(Port),
         normal = stopped_with(Port),
         ok = unload()
@@ -1064,7 +1076,8 @@ deed(panic) -> <<4>>;
 deed({panic, Message}) -> [5, unicode:characters_to_binary(Message)];
 deed(panic_other) -> <<6>>;
 deed(panic_bomb) -> <<7>>;
-deed(demonitor) -> <<8>>.
+deed(demonitor) -> <<8>>;
+deed(outlive) -> <<9>>.
 
 %% The callback that a line or a reason names; it must have the rest as well.
 callback_of(Text, Message) ->

@@ -3,7 +3,7 @@
 //! driver's state, runs its callback, and lets nothing but a plain result out.
 
 use crate::panic::{Outcome, guard, install_hook, remove_hook};
-use crate::port::{Failure, Port, fail_now, run_soon};
+use crate::port::{Callback, Failure, Port, fail_now, run_soon};
 use crate::{BadArgument, Driver, Event, Monitor, Reply, StartError};
 use erl_driver_sys as sys;
 use std::cell::UnsafeCell;
@@ -85,7 +85,7 @@ unsafe fn run<D: Driver, T>(
 ) -> T {
     let instance: *mut Instance<D> = data.cast();
     // SAFETY: what the caller promises.
-    let (failure, result) = unsafe { attempt(instance, callback, None, otherwise, body) };
+    let (failure, result) = unsafe { attempt(instance, callback, Callback::Any, otherwise, body) };
     if let Some(failure) = failure {
         // SAFETY: `start` made the instance, and it has not ended yet.
         let raw = unsafe { (*instance).port };
@@ -103,7 +103,7 @@ unsafe fn run<D: Driver, T>(
 unsafe fn attempt<D: Driver, T>(
     instance: *mut Instance<D>,
     callback: &str,
-    firing: Option<Monitor>,
+    lent_to: Callback,
     otherwise: T,
     body: impl FnOnce(&mut D, &Port, &mut bool) -> T,
 ) -> (Option<Failure>, T) {
@@ -121,7 +121,7 @@ unsafe fn attempt<D: Driver, T>(
         return (pending.take(), otherwise);
     }
     // SAFETY: the port of the running callback.
-    let port = unsafe { Port::new(*port, *id, firing) };
+    let port = unsafe { Port::new(*port, *id, lent_to) };
     match guard(D::NAME, callback, || body(driver, &port, binary)) {
         Outcome::Returned(result) => (port.take_failure(), result),
         Outcome::Panicked(reason) => {
@@ -157,7 +157,7 @@ unsafe extern "C" fn start<D: Driver>(
     // SAFETY: the port of the running callback.
     let id = unsafe { sys::driver_mk_port(raw) };
     // SAFETY: as above.
-    let port = unsafe { Port::new(raw, id, None) };
+    let port = unsafe { Port::new(raw, id, Callback::Any) };
     let started = guard(D::NAME, "start", || {
         D::start(&port, command).map(|driver| {
             Box::new(Instance {
@@ -191,7 +191,7 @@ unsafe extern "C" fn stop<D: Driver>(data: sys::ErlDrvData) {
         port, id, driver, ..
     } = *instance;
     // SAFETY: the port of the running callback.
-    let port = unsafe { Port::new(port, id, None) };
+    let port = unsafe { Port::new(port, id, Callback::Stop) };
     guard(D::NAME, "stop", || driver.stop(&port));
 }
 
@@ -237,7 +237,7 @@ unsafe extern "C" fn process_exit<D: Driver>(
         attempt(
             instance,
             "process_exit",
-            Some(monitor),
+            Callback::ProcessExit(monitor),
             (),
             |d: &mut D, port, _| d.process_exit(port, monitor),
         )
@@ -356,7 +356,9 @@ fn errno_location() -> *mut c_int {
     }
 }
 
-/// Output from Erlang in pieces, as ERTS has it.
+/// Output from Erlang in pieces, as ERTS has it: large binaries in place, and what
+/// lay between them gathered. Lent for the length of
+/// [`outputv`](crate::Driver::outputv).
 pub struct IoVec<'a>(&'a sys::ErlIOVec);
 
 impl IoVec<'_> {

@@ -23,7 +23,9 @@ union EventOrFd {
 const _: () = assert!(size_of::<EventOrFd>() == size_of::<sys::ErlDrvEvent>());
 
 impl Event {
-    /// The event of a file descriptor. The number is not checked.
+    /// The event of a file descriptor. The number is not checked: what ERTS
+    /// cannot handle is refused by [`Port::select`](crate::Port::select). The fd
+    /// stays its owner's.
     pub fn from_fd(fd: i32) -> Event {
         Event(EventOrFd { fd: fd as isize })
     }
@@ -65,10 +67,10 @@ pub struct Mode(c_int);
 
 impl Mode {
     /// `ERL_DRV_READ`: [`ready_input`](crate::Driver::ready_input) runs while
-    /// the event is readable.
+    /// the event is readable, at its end, or in error.
     pub const READ: Mode = Mode(sys::ERL_DRV_READ);
     /// `ERL_DRV_WRITE`: [`ready_output`](crate::Driver::ready_output) runs while
-    /// the event is writable.
+    /// the event is writable, or in error.
     pub const WRITE: Mode = Mode(sys::ERL_DRV_WRITE);
     /// `ERL_DRV_USE`: ERTS keeps what it knows of the event between selects;
     /// deselecting it runs [`stop_select`](crate::Driver::stop_select) when the

@@ -47,23 +47,35 @@
 //!
 //! - **Panics.** None crosses into the VM. A callback that panics writes one
 //!   line to the VM's standard error, and its port is closed with an atom as
-//!   exit reason that says which driver panicked, where, and why. Other ports
-//!   of the driver go on. (A driver has no way into Erlang's logger: ERTS
-//!   offers it none.)
+//!   exit reason that says which driver panicked, in which callback, why, and
+//!   where: `'driver sum_drv: panic in control: attempt to add with overflow
+//!   (src/lib.rs:23)'`. The reply of a control or call is `badarg`. `stop` still
+//!   runs. Other ports of the driver go on. (A driver has no way into Erlang's
+//!   logger: ERTS offers it none.)
 //! - **Reentrancy.** ERTS runs `stop` inside `driver_failure`, while the
 //!   failing callback is still on the stack. [`Port::fail`] therefore takes
 //!   effect after the callback has returned.
 //! - **Locking.** Drivers use port locking: callbacks of one port never run
 //!   at the same time, those of different ports may. [`Port`] is lent for the
-//!   length of a callback and cannot be kept.
+//!   length of a callback and cannot be kept, nor given to another thread.
 //! - **Memory.** [`driver!`] makes `driver_alloc` the global allocator, so
 //!   `erlang:memory/0` sees what a driver uses.
 //! - **Unloading.** Nothing of this crate survives `erl_ddll:unload/1`.
 //!
 //! # What is not
 //!
-//! The driver queue (`driver_enq` and friends), `driver_async` and threads:
-//! none is wrapped. `erl_driver_sys` has them.
+//! - The driver queue (`driver_enq` and friends), `driver_async` and threads:
+//!   none is wrapped. `erl_driver_sys` has them. A thread that a driver starts
+//!   must have ended before [`Driver::unload`] returns.
+//! - A thread-local whose type has a destructor keeps the library in memory
+//!   after an unload (glibc); the next load then finds the old statics.
+//! - What ends a Rust program ends the VM: memory that is exhausted, a stack
+//!   that overflows, a destructor that panics while another panic unwinds, a
+//!   panic whose message panics while it is formatted. With `panic = "abort"` in
+//!   the profile any panic would, so that this crate does not build with it.
+
+#[cfg(panic = "abort")]
+compile_error!("erl_driver needs `panic = \"unwind\"`: an abort would end the Erlang VM");
 
 mod alloc;
 mod entry;
@@ -93,7 +105,7 @@ pub fn errno_name(errno: i32) -> &'static std::ffi::CStr {
 }
 
 /// The caller's arguments are wrong: `erlang:port_control/3` and
-/// `erlang:port_call/3` fail with `badarg`.
+/// `erlang:port_call/3` raise `badarg`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadArgument;
 
@@ -113,7 +125,8 @@ pub enum StartError {
     General,
     /// `badarg`: the command string is wrong.
     BadArgument,
-    /// The name of this errno in lower case, `emfile` for `EMFILE`.
+    /// The name of this errno in lower case, `emfile` for `EMFILE`; `unknown` for
+    /// a number that is none.
     Errno(i32),
 }
 
@@ -146,26 +159,39 @@ pub trait Driver: Sized + Send + 'static {
     /// shared object without its ending.
     const NAME: &'static std::ffi::CStr;
 
-    /// The driver was loaded, no port is open yet. An error refuses the load.
+    /// The driver was loaded, no port is open yet. An error, whichever, or a
+    /// panic refuses the load: `erl_ddll:load/2` returns an error that
+    /// `erl_ddll:format_error/1` spells "Driver init failed". `unload` does
+    /// not run then.
     fn load() -> Result<(), StartError> {
         Ok(())
     }
 
-    /// The driver is about to be unloaded; all its ports are closed.
+    /// The driver is about to be unloaded; all its ports are closed. Statics
+    /// are gone afterwards, without their destructors being run. A panic is
+    /// reported and changes nothing.
     fn unload() {}
 
-    /// A port is being opened by [`Port::owner`]. `command` is the string given
-    /// to `open_port/2`, the driver's name included, without the final NUL.
+    /// A port is being opened by [`Port::owner`], who is also its
+    /// [`caller`](Port::caller). `command` is the string given to
+    /// `open_port/2`, the driver's name included, without the final NUL.
+    ///
+    /// An error or a panic (`einval`) is raised by `open_port/2`; `stop` does not
+    /// run then, so that what was selected must be deselected before.
     fn start(port: &Port, command: &[u8]) -> Result<Self, StartError>;
 
     /// The port is closing, whoever closed it, or the VM is halting. Deselect
-    /// what is still selected; terms can still be sent.
+    /// what is still selected; terms can still be sent. Its monitors have ended,
+    /// and its timer is cancelled. Runs once for each port that
+    /// `start` has opened, also after a panic. A panic here is reported, but the
+    /// port has its exit reason already.
     fn stop(self, port: &Port) {
         let _ = port;
     }
 
-    /// Data for the port: `Port ! {Owner, {command, Data}}` or
-    /// `erlang:port_command/2`. By default it is dropped.
+    /// Data for the port, of any length: `Port ! {Owner, {command, Data}}` or
+    /// `erlang:port_command/2`. By default it is dropped. A driver that has its
+    /// own [`outputv`](Driver::outputv) is not called here.
     fn output(&mut self, port: &Port, data: &[u8]) {
         let _ = (port, data);
     }
@@ -176,8 +202,10 @@ pub trait Driver: Sized + Send + 'static {
         self.output(port, &data.concat());
     }
 
-    /// `erlang:port_control/3`. What is pushed to `reply` is the result, a list
-    /// of bytes or, with [`Reply::make_binary`], a binary. By default every command
+    /// `erlang:port_control/3`, with any `command` from 0 to 4,294,967,295 and
+    /// `data` of any length. What is pushed to `reply` is the result, a list of
+    /// bytes or, with [`Reply::make_binary`], a binary; it reaches the caller also
+    /// if the port [fails](Port::fail) in this callback. By default every command
     /// is a bad argument.
     fn control(
         &mut self,
@@ -191,7 +219,10 @@ pub trait Driver: Sized + Send + 'static {
     }
 
     /// `erlang:port_call/3`: as control, but `data` and `reply` are one term
-    /// each, in the external format. By default every command is a bad argument.
+    /// each, in the external format. A reply that is no such term, or nothing,
+    /// raises `badarg`, too. (Beyond its first byte ERTS checks it; a malformed
+    /// one longer than some 250 bytes is not freed then.) By default every
+    /// command is a bad argument.
     fn call(
         &mut self,
         port: &Port,
@@ -216,18 +247,27 @@ pub trait Driver: Sized + Send + 'static {
     }
 
     /// ERTS is done with an event that was deselected with [`Mode::USE`]: it
-    /// may be closed now. Runs at once or later, on any thread, and without the
-    /// port, which may be gone. By default nothing is closed.
+    /// may be closed now. Runs at once, inside [`Port::deselect`], or later, on
+    /// any thread, and without the port, which may be gone; the library is still
+    /// there. A panic is reported and closes no port. By default nothing is
+    /// closed.
     fn stop_select(event: Event) {
         let _ = event;
     }
 
-    /// The process of a monitor is gone.
+    /// The process of a monitor is gone; [`Port::monitored`] says which it was.
+    /// Runs once for each monitor, which ends when this returns.
+    ///
+    /// A port that [fails](Port::fail) or panics here closes a moment later, and
+    /// no callback but `stop` runs before: ERTS cannot close it with this one
+    /// on the stack. Until then controls and calls are answered with `badarg`,
+    /// and the port's timer is cancelled.
     fn process_exit(&mut self, port: &Port, monitor: Monitor) {
         let _ = (port, monitor);
     }
 
-    /// The timer set with [`Port::set_timer`] has expired.
+    /// The timer set with [`Port::set_timer`] has expired. It runs once; set it
+    /// again for more.
     fn timeout(&mut self, port: &Port) {
         let _ = port;
     }
@@ -236,8 +276,9 @@ pub trait Driver: Sized + Send + 'static {
 /// Exports `driver_init`, through which `erl_ddll` finds the driver, and makes
 /// `driver_alloc` the crate's global allocator.
 ///
-/// Takes the type that implements [`Driver`]. To be used once in a `cdylib`. The
-/// allocator can be left out, for a crate that has its own:
+/// Takes the type that implements [`Driver`]. To be used once in a `cdylib`, also
+/// under `#![forbid(unsafe_code)]`. The allocator can be left out, for a crate
+/// that has its own, of which `erlang:memory/0` then knows nothing:
 /// `driver!(MyDriver, allocator = none)`.
 #[macro_export]
 macro_rules! driver {

@@ -10,12 +10,45 @@ use std::time::Duration;
 
 /// The port that a callback runs for. Lent for the length of the callback, on
 /// the thread that holds the port's lock.
+///
+/// It cannot be kept:
+///
+/// ```compile_fail,E0521
+/// # use erl_driver::Port;
+/// # use std::cell::Cell;
+/// thread_local! {
+///     static KEPT: Cell<Option<&'static Port>> = const { Cell::new(None) };
+/// }
+///
+/// fn keep(port: &Port) {
+///     KEPT.set(Some(port));
+/// }
+/// ```
+///
+/// nor copied:
+///
+/// ```compile_fail,E0507
+/// # use erl_driver::Port;
+/// fn copy(port: &Port) -> Port {
+///     *port
+/// }
+/// ```
+///
+/// nor used by another thread, not even one that ends before the callback does:
+///
+/// ```compile_fail,E0277
+/// # use erl_driver::Port;
+/// fn elsewhere(port: &Port) {
+///     std::thread::scope(|scope| {
+///         scope.spawn(|| port.owner());
+///     });
+/// }
+/// ```
 pub struct Port {
     raw: sys::ErlDrvPort,
     id: sys::ErlDrvTermData,
     failure: Cell<Option<Failure>>,
-    /// The monitor that `process_exit` runs for.
-    firing: Option<Monitor>,
+    callback: Callback,
     /// Neither Send nor Sync: what ERTS allows here depends on the thread.
     thread_bound: PhantomData<*mut ()>,
 }
@@ -23,17 +56,19 @@ pub struct Port {
 /// How a port fails: see [`Port::fail`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// The exit reason is `normal`; with the option `eof` of `open_port/2` the
-    /// owner gets `{Port, eof}`.
+    /// The exit reason is `normal`. With the option `eof` of `open_port/2` the
+    /// owner gets `{Port, eof}` instead, and the port stays open.
     Eof,
-    /// The exit reason is the name of this errno, `einval` for `EINVAL`.
+    /// The exit reason is the name of this errno, `einval` for `EINVAL`;
+    /// `unknown` for a number that is none.
     Posix(i32),
-    /// The exit reason is this atom (Latin-1, at most 255 characters).
+    /// The exit reason is this atom (Latin-1, cut at 255 characters).
     Atom(CString),
 }
 
-/// `driver_select` refused: the fd is larger than ERTS can handle, or the port
-/// is closed.
+/// `driver_select` refused: the fd is negative, or not below what ERTS can
+/// handle (`max_fds` of `erlang:system_info(check_io)`). Whether it is open is
+/// not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SelectError;
 
@@ -48,9 +83,9 @@ impl std::error::Error for SelectError {}
 /// Why a term was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendError {
-    /// The receiver is not there (any more).
+    /// The receiver is not there (any more), or no process.
     NoProcess,
-    /// The term is malformed: see [`Term`].
+    /// The term is malformed: see [`Term`]. Nothing was sent.
     BadTerm,
 }
 
@@ -65,7 +100,7 @@ impl std::fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// The port has no timer (the port is closed).
+/// The port has no timer (any more): it is closing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimerError;
 
@@ -77,6 +112,15 @@ impl std::fmt::Display for TimerError {
 
 impl std::error::Error for TimerError {}
 
+/// The callback that a port is lent to, as far as that matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callback {
+    Any,
+    /// With the monitor that fired.
+    ProcessExit(Monitor),
+    Stop,
+}
+
 impl Port {
     /// # Safety
     /// A callback of this port is running on this thread, and runs longer than
@@ -84,13 +128,13 @@ impl Port {
     pub(crate) unsafe fn new(
         raw: sys::ErlDrvPort,
         id: sys::ErlDrvTermData,
-        firing: Option<Monitor>,
+        callback: Callback,
     ) -> Port {
         Port {
             raw,
             id,
             failure: Cell::new(None),
-            firing,
+            callback,
             thread_bound: PhantomData,
         }
     }
@@ -103,7 +147,9 @@ impl Port {
         self.failure.take()
     }
 
-    /// Selects an event, for the modes given in addition to those it has.
+    /// Selects an event, for the modes given in addition to those it has. While
+    /// it is selected and ready, [`ready_input`](crate::Driver::ready_input) or
+    /// [`ready_output`](crate::Driver::ready_output) run again and again.
     ///
     /// It is the driver's job to deselect whatever it has selected before
     /// [`stop`](crate::Driver::stop) returns. Two ports that select the same
@@ -112,8 +158,10 @@ impl Port {
         self.driver_select(event, mode, 1)
     }
 
-    /// Takes modes away from a selected event. With [`Mode::USE`] ERTS gives
-    /// the event up and then calls [`stop_select`](crate::Driver::stop_select).
+    /// Takes modes away from a selected event; those it does not have do not
+    /// matter. With [`Mode::USE`] all are taken, ERTS gives the event up and then
+    /// calls [`stop_select`](crate::Driver::stop_select), also for an event that
+    /// was not selected at all.
     pub fn deselect(&self, event: Event, mode: Mode) -> Result<(), SelectError> {
         self.driver_select(event, mode, 0)
     }
@@ -127,7 +175,8 @@ impl Port {
         }
     }
 
-    /// Sends a term to a process. Sent terms arrive in order.
+    /// Sends a term to a process. Terms sent to one process arrive in order.
+    /// `start` and `stop` may send, too.
     pub fn send(&self, to: Pid, term: &Term) -> Result<(), SendError> {
         let (words, length) = term.words().ok_or(SendError::BadTerm)?;
         // SAFETY: the words are well-formed by construction and what they
@@ -141,7 +190,8 @@ impl Port {
         }
     }
 
-    /// Sends a term to the port's owner.
+    /// Sends a term to the port's owner: it arrives as it is, without
+    /// `{Port, {data, _}}` around it.
     pub fn send_owner(&self, term: &Term) -> Result<(), SendError> {
         let (words, length) = term.words().ok_or(SendError::BadTerm)?;
         // SAFETY: as in `send`.
@@ -153,7 +203,9 @@ impl Port {
         }
     }
 
-    /// Sends `{Port, {data, Data}}` to the port's owner.
+    /// Sends `{Port, {data, Data}}` to the port's owner, as a list of bytes, or
+    /// as the options of `open_port/2` say (`binary`, `{line, L}`). An owner that
+    /// is gone is no error; that error is a port that is gone.
     pub fn output(&self, data: &[u8]) -> Result<(), SendError> {
         // SAFETY: ERTS copies the bytes.
         let sent = unsafe {
@@ -177,15 +229,23 @@ impl Port {
     }
 
     /// The process that made the call in `start`, `output`, `outputv`, `control`
-    /// or `call`. Elsewhere it is nobody: monitoring it fails.
+    /// or `call`. Elsewhere it is nobody: to monitor it or to send to it fails
+    /// with `NoProcess`, and a term that has it is malformed. (A `stop` that
+    /// follows from such a callback still has its caller.)
     pub fn caller(&self) -> Pid {
         // SAFETY: a callback of this port is running.
         Pid(unsafe { sys::driver_caller(self.raw) })
     }
 
     /// Monitors a process: [`process_exit`](crate::Driver::process_exit) runs
-    /// once when it is gone.
+    /// once when it is gone, later than this callback. A process can be monitored
+    /// more than once. All monitors end with the port, before
+    /// [`stop`](crate::Driver::stop), where this fails.
     pub fn monitor(&self, process: Pid) -> Result<Monitor, NoProcess> {
+        // ERTS has ended the port's monitors before: this one would be lost.
+        if self.callback == Callback::Stop {
+            return Err(NoProcess);
+        }
         // Zeros: ERTS leaves the last bytes of a monitor as they are.
         let mut monitor = sys::ErlDrvMonitor {
             data: [0; size_of::<sys::ErlDrvMonitor>()],
@@ -205,7 +265,7 @@ impl Port {
         // ERTS removes that one after the callback, whether or not it is still
         // there (`erts_fire_port_monitor` in io.c): removed twice, its
         // neighbours in the tree of monitors are overwritten.
-        if self.firing.as_ref() == Some(monitor) {
+        if self.callback == Callback::ProcessExit(*monitor) {
             return Err(NoProcess);
         }
         // SAFETY: ERTS checks the monitor against those of the port.
@@ -216,7 +276,8 @@ impl Port {
     }
 
     /// The process of a monitor, also inside
-    /// [`process_exit`](crate::Driver::process_exit).
+    /// [`process_exit`](crate::Driver::process_exit). `None` if the monitor is
+    /// none of this port's (any more).
     pub fn monitored(&self, monitor: &Monitor) -> Option<Pid> {
         // SAFETY: ERTS checks the monitor against those of the port.
         let pid = unsafe { sys::driver_get_monitored_process(self.raw, &monitor.0) };
@@ -226,8 +287,10 @@ impl Port {
 
     /// Closes the port with a reason, once the running callback has returned:
     /// its owner and links get an exit signal, and
-    /// [`stop`](crate::Driver::stop) runs. Without effect in `start` (return an
-    /// error there) and `stop`. The last of several reasons counts.
+    /// [`stop`](crate::Driver::stop) runs. A control or call is still answered.
+    /// Without effect in `start` (return an error there) and `stop`; a moment
+    /// later in [`process_exit`](crate::Driver::process_exit). The last of
+    /// several reasons counts.
     pub fn fail(&self, failure: Failure) {
         self.failure.set(Some(failure));
     }
@@ -235,8 +298,13 @@ impl Port {
     /// Has [`timeout`](crate::Driver::timeout) called once, not before `delay`
     /// has passed, rounded up to whole milliseconds. Replaces a timer that is
     /// running; a port has one. More than a hundred years (on 32-bit machines,
-    /// 49 days) count as that.
+    /// 49 days) count as that. Fails in [`stop`](crate::Driver::stop).
     pub fn set_timer(&self, delay: Duration) -> Result<(), TimerError> {
+        // ERTS has cancelled the port's timer before. This one would keep the
+        // port's memory, and the driver loaded, until it expires.
+        if self.callback == Callback::Stop {
+            return Err(TimerError);
+        }
         let milliseconds = milliseconds(delay);
         // SAFETY: a callback of this port is running.
         match unsafe { sys::driver_set_timer(self.raw, milliseconds) } {
@@ -261,7 +329,8 @@ impl Port {
         unsafe { sys::erl_drv_consume_timeslice(self.raw, c_int::from(percent.clamp(1, 100))) != 0 }
     }
 
-    /// Marks the port busy or not: senders to a busy port are suspended.
+    /// Marks the port busy or not. Processes that send data (`output`) to a busy
+    /// port are suspended until it is not; `control` and `call` still run.
     pub fn set_busy(&self, busy: bool) {
         // SAFETY: a callback of this port is running.
         unsafe { sys::set_busy_port(self.raw, c_int::from(busy)) }

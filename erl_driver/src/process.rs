@@ -3,11 +3,13 @@
 
 use erl_driver_sys as sys;
 
-/// A local process.
+/// A local process, which may be gone. It can be kept, compared and hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pid(pub(crate) sys::ErlDrvTermData);
 
 /// A monitor of a process, made by [`Port::monitor`](crate::Port::monitor).
+/// Two are equal if they are the same monitor, not if they watch the same
+/// process.
 #[derive(Clone, Copy)]
 pub struct Monitor(pub(crate) sys::ErlDrvMonitor);
 

@@ -36,7 +36,8 @@ impl Reply<'_> {
         }
     }
 
-    /// Appends bytes.
+    /// Appends bytes, as many as there is memory for. If nothing is pushed, the
+    /// result of a control is empty.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.spilled.is_empty() {
             if bytes.len() <= self.capacity - self.len {
@@ -80,8 +81,8 @@ impl Reply<'_> {
         self.spilled.clear();
     }
 
-    /// Makes the result of this control a binary, not a list of bytes. (The
-    /// result of a call is a term in any case.)
+    /// Makes the result of this control a binary, not a list of bytes; of this
+    /// one only. (The result of a call is a term in any case.)
     pub fn make_binary(&mut self) {
         self.binary = true;
     }

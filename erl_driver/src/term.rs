@@ -36,6 +36,11 @@ impl Atom {
 
 /// A term under construction. It borrows what it points to until it is sent.
 ///
+/// Malformed is a term of none or more than one at the top; with a float that
+/// is not finite, an external term that is none, a map with a key twice or
+/// without a value, or a tuple that is too large; with more than 2,147,483,647
+/// words in all. Sending it is [`SendError::BadTerm`](crate::SendError).
+///
 /// ```no_run
 /// # use erl_driver::{Atom, Pid, Port, SendError, Term};
 /// fn tell(port: &Port, pid: Pid, fd: isize) -> Result<(), SendError> {
@@ -43,6 +48,20 @@ impl Atom {
 ///     // {ready, Port, Fd}
 ///     term.tuple(|t| t.atom(Atom::new(c"ready")).port(port).int(fd));
 ///     port.send(pid, &term)
+/// }
+/// ```
+///
+/// What it borrows must live as long as it does:
+///
+/// ```compile_fail,E0597
+/// # use erl_driver::{Pid, Port, Term};
+/// fn dangle(port: &Port, pid: Pid) {
+///     let mut term = Term::new();
+///     {
+///         let bytes = vec![1, 2, 3];
+///         term.binary(&bytes);
+///     }
+///     let _ = port.send(pid, &term);
 /// }
 /// ```
 #[derive(Default)]
@@ -107,7 +126,7 @@ impl<'a> Term<'a> {
         self.element(&[sys::ERL_DRV_PORT, port.id()])
     }
 
-    /// A process identifier.
+    /// A process identifier. Nobody's (see [`Port::caller`]) makes the send fail.
     pub fn pid(&mut self, pid: Pid) -> &mut Self {
         self.element(&[sys::ERL_DRV_PID, pid.0])
     }
@@ -121,7 +140,7 @@ impl<'a> Term<'a> {
         ])
     }
 
-    /// A list of bytes.
+    /// A list of bytes, each as an integer from 0 to 255.
     pub fn string(&mut self, bytes: &'a [u8]) -> &mut Self {
         self.element(&[
             sys::ERL_DRV_STRING,

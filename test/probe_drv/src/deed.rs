@@ -47,6 +47,8 @@ pub enum Deed {
     PanicBomb,
     /// In `process_exit`, of the monitor that it runs for.
     Demonitor,
+    /// In `stop`: set the timer, and monitor the owner.
+    Outlive,
 }
 
 /// A payload that panics when it is dropped.
@@ -70,6 +72,7 @@ impl Deed {
             6 => Deed::PanicOther,
             7 => Deed::PanicBomb,
             8 => Deed::Demonitor,
+            9 => Deed::Outlive,
             _ => return None,
         })
     }

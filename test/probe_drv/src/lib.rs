@@ -98,7 +98,13 @@ impl Driver for Probe {
 
     fn stop(mut self, port: &Port) {
         tell(port, port.owner(), c"stop", |t| t);
-        self.act(port, Callback::Stop);
+        if self.act(port, Callback::Stop) == Deed::Outlive {
+            let timer = port.set_timer(Duration::MAX).is_ok();
+            let monitor = port.monitor(port.owner()).is_ok();
+            tell(port, port.owner(), c"outlived", |t| {
+                t.int(timer.into()).int(monitor.into())
+            });
+        }
     }
 
     fn output(&mut self, port: &Port, data: &[u8]) {
