@@ -9,6 +9,7 @@
 -module(bench).
 
 -export([main/0]).
+-export([serve/0]).
 
 -type point() :: non_neg_integer().
 %% The number that a case varies: pairs, connections, messages, ...
@@ -38,6 +39,9 @@
 
 -define(CALL_MS, 120_000).
 
+%% Longer than bench/syscalls.sh counts.
+-define(SERVE_MS, 60_000).
+
 %% The VM's own files, and some more.
 -define(SPARE_FDS, 100).
 
@@ -55,6 +59,20 @@ main() ->
             halt(1, [{flush, true}])
     end.
 
+%% @doc For bench/syscalls.sh. Arguments, after `-extra': a peer, whose server is started, and a file
+%% that gets the port and the VM's process id. Ends after a minute.
+-spec serve() -> no_return().
+serve() ->
+    {ok, _} = timer:apply_after(?SERVE_MS, erlang, halt, [0]),
+    [Name, File] = init:get_plain_arguments(),
+    [#peer{server = {Module, Argument}} = Peer] = named(Name),
+    is_present(Peer) orelse halt(1),
+    {ok, Port} = Module:listen(Argument),
+    ok = file:write_file(File, io_lib:format("~b ~s~n", [Port, os:getpid()])),
+    receive
+        never -> halt(0)
+    end.
+
 plan(full) ->
     #plan{
         mode = full,
@@ -62,8 +80,8 @@ plan(full) ->
         cases = cases(),
         peers = peers(),
         warmup_ms = 200,
-        measure_ms = 500,
-        load_ms = 1000,
+        measure_ms = 400,
+        load_ms = 800,
         trials = 300
     };
 plan(quick) ->
@@ -84,10 +102,13 @@ option("rounds=" ++ Rounds, Plan) ->
 option("cases=" ++ Names, Plan) ->
     Plan#plan{cases = chosen(Names, cases())};
 option("peers=" ++ Names, Plan) ->
-    Chosen = chosen(Names, [Peer#peer.name || Peer <- peers()]),
-    Plan#plan{peers = [Peer || Peer <- peers(), lists:member(Peer#peer.name, Chosen)]};
+    Plan#plan{peers = named(Names)};
 option(Other, _Plan) ->
     error({unknown_option, Other, "rounds=N, cases=a,b,..., peers=inert_epoll,..."}).
+
+named(Names) ->
+    Chosen = chosen(Names, [Peer#peer.name || Peer <- peers()]),
+    [Peer || Peer <- peers(), lists:member(Peer#peer.name, Chosen)].
 
 chosen(Names, Known) ->
     Chosen = [list_to_atom(Name) || Name <- string:lexemes(Names, ",")],

@@ -10,7 +10,7 @@
 -type value() :: #{atom() => value()} | [value()] | atom() | binary() | number().
 %% Atoms and binaries become strings, but for `true', `false' and `null'.
 
--spec encode(value()) -> iolist().
+-spec encode(value()) -> iodata().
 encode(Map) when is_map(Map) ->
     Members = [[encode(Key), $:, encode(Value)] || {Key, Value} <- lists:sort(maps:to_list(Map))],
     [${, lists:join($,, Members), $}];

@@ -109,10 +109,10 @@ ping_pong(Waiter, Mailbox, Run) ->
     {ok, {Near, Far}} = fdio:socketpair(),
     _ = spawn(fun() -> pong(Waiter, Waiter:handle(Far), Far) end),
     _ = spawn(fun() ->
-        [self() ! {unasked, N} || N <- lists:seq(1, Mailbox)],
+        _ = [self() ! {unasked, N} || N <- lists:seq(1, Mailbox)],
         Handle = Waiter:handle(Near),
         Data = binary:copy(<<"x">>, ?SIZE),
-        Run(fun() ->
+        _ = Run(fun() ->
             ok = bench_waiter:send(Waiter, Handle, Near, Data),
             {ok, Data} = bench_waiter:recv(Waiter, Handle, Near),
             ok

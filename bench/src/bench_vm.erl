@@ -18,6 +18,10 @@
 %% measurement, takes a few seconds on a slow machine.
 -define(HANGS_MS, 120_000).
 
+%% How long to wait for the end of a VM that has been told to halt, and how often to look.
+-define(GONE_MS, 5_000).
+-define(LOOK_MS, 5).
+
 %% @doc Calls a function in a fresh VM, which ends with it.
 -spec call(module(), atom(), [term()], timeout()) -> term().
 call(Module, Function, Arguments, Timeout) ->
@@ -50,10 +54,23 @@ with_vm(Use) ->
         args => ["-boot", "no_dot_erlang", "-pa", filename:dirname(code:which(?MODULE))],
         shutdown => {halt, ?HANGS_MS}
     }),
+    Pid = peer:call(VM, os, getpid, []),
     try
         Use(VM)
     after
-        peer:stop(VM)
+        ok = peer:stop(VM),
+        until_gone("/proc/" ++ Pid, ?GONE_MS)
+    end.
+
+%% The end of a VM with thousands of connections takes a moment, which is not to be the next
+%% measurement's. Where there is no /proc it is.
+until_gone(Path, Left) ->
+    case filelib:is_dir(Path) of
+        true when Left > 0 ->
+            timer:sleep(?LOOK_MS),
+            until_gone(Path, Left - ?LOOK_MS);
+        _ ->
+            ok
     end.
 
 load(Port, #{connections := Connections, warmup_ms := Warmup, measure_ms := Measure}) ->

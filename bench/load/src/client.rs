@@ -3,6 +3,7 @@
 //! The load generator: a closed loop on every connection. A request is sent, its
 //! echo is read and compared byte for byte, the next request is sent.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::num::NonZeroUsize;
@@ -19,6 +20,7 @@ pub struct Load {
     pub port: u16,
     pub connections: NonZeroUsize,
     pub size: NonZeroUsize,
+    pub pause: Duration,
     pub warmup: Duration,
     pub seconds: Duration,
 }
@@ -65,7 +67,9 @@ struct Connection {
     /// Bytes of the echo that are here.
     received: usize,
     began: Instant,
+    in_flight: bool,
     answers: u64,
+    answered: Option<Instant>,
 }
 
 enum Progress {
@@ -88,7 +92,9 @@ impl Connection {
             sent: 0,
             received: 0,
             began: Instant::now(),
+            in_flight: false,
             answers: 0,
+            answered: None,
         })
     }
 
@@ -101,6 +107,7 @@ impl Connection {
         self.sent = 0;
         self.received = 0;
         self.began = now;
+        self.in_flight = true;
         self.send()
     }
 
@@ -116,6 +123,11 @@ impl Connection {
     }
 
     fn advance(&mut self) -> io::Result<Progress> {
+        if !self.in_flight {
+            // The peer has no reason to say anything but that it has closed, which the next
+            // request finds out.
+            return Ok(Progress::Waits);
+        }
         self.send()?;
         while self.received < self.echo.len() {
             match self.stream.read(&mut self.echo[self.received..]) {
@@ -126,6 +138,7 @@ impl Connection {
             }
         }
         if self.echo == self.request {
+            self.in_flight = false;
             Ok(Progress::Answered)
         } else {
             Err(ErrorKind::InvalidData.into())
@@ -151,52 +164,73 @@ pub fn run(load: &Load) -> io::Result<Report> {
     }
 
     let mut tally = Tally::new(load)?;
-    for slot in &mut connections {
-        let now = Instant::now();
-        if slot.as_mut().is_some_and(|c| c.begin(now).is_err()) {
-            *slot = None;
-            tally.errors += 1;
-        }
-    }
-
+    // Those that pause. All pauses are of one length: who is first ends first.
+    let mut paused: VecDeque<(Instant, usize)> = VecDeque::new();
     let mut events = Vec::with_capacity(EVENTS);
+    let first = Instant::now();
+    for slot in &mut connections {
+        attempt(slot, &mut tally, |connection, _| connection.begin(first));
+    }
     loop {
-        let left = tally.ends.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let now = Instant::now();
+        while let Some(&(ends, slot)) = paused.front() {
+            if ends > now {
+                break;
+            }
+            paused.pop_front();
+            attempt(&mut connections[slot], &mut tally, |connection, _| {
+                connection.begin(now)
+            });
+        }
+        if now >= tally.ends {
             break;
         }
-        let timeout = left.try_into().map_err(io::Error::other)?;
+        let next = paused
+            .front()
+            .map_or(tally.ends, |(ends, _)| tally.ends.min(*ends));
+        let timeout = (next - now).try_into().map_err(io::Error::other)?;
         match epoll::wait(&epoll, spare_capacity(&mut events), Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         for event in events.drain(..) {
-            let slot = &mut connections[event.data.u64() as usize];
-            if let Some(connection) = slot {
-                if turn(connection, &mut tally).is_err() {
-                    *slot = None;
-                    tally.errors += 1;
+            let slot = event.data.u64() as usize;
+            attempt(&mut connections[slot], &mut tally, |connection, tally| {
+                if let Progress::Waits = connection.advance()? {
+                    return Ok(());
                 }
-            }
+                let now = Instant::now();
+                tally.count(connection.began, now);
+                connection.answers += 1;
+                connection.answered = Some(now);
+                if load.pause.is_zero() {
+                    connection.begin(now)
+                } else {
+                    paused.push_back((now + load.pause, slot));
+                    Ok(())
+                }
+            });
         }
     }
     let silent = connections
         .iter()
         .flatten()
-        .filter(|connection| connection.answers == 0 || connection.began < tally.begins)
+        .filter(|connection| connection.answered.is_none_or(|at| at < tally.begins))
         .count();
     Ok(tally.report(load, silent))
 }
 
-/// One event of one connection.
-fn turn(connection: &mut Connection, tally: &mut Tally) -> io::Result<()> {
-    match connection.advance()? {
-        Progress::Waits => Ok(()),
-        Progress::Answered => {
-            let now = Instant::now();
-            tally.count(connection.began, now);
-            connection.answers += 1;
-            connection.begin(now)
+/// Does something with a connection that is still there. One that fails is
+/// counted and dropped.
+fn attempt(
+    slot: &mut Option<Connection>,
+    tally: &mut Tally,
+    what: impl FnOnce(&mut Connection, &mut Tally) -> io::Result<()>,
+) {
+    if let Some(connection) = slot {
+        if what(connection, tally).is_err() {
+            *slot = None;
+            tally.errors += 1;
         }
     }
 }

@@ -38,6 +38,9 @@ enum Command {
         /// Bytes of a request
         #[arg(long, default_value = "64")]
         size: NonZeroUsize,
+        /// Seconds from an echo to the connection's next request
+        #[arg(long, default_value = "0", value_parser = seconds)]
+        pause: Duration,
         /// Seconds before the measurement begins
         #[arg(long, default_value = "0.5", value_parser = seconds)]
         warmup: Duration,
@@ -72,12 +75,14 @@ fn main() -> ExitCode {
             port,
             connections,
             size,
+            pause,
             warmup,
             seconds,
         } => client::run(&client::Load {
             port,
             connections,
             size,
+            pause,
             warmup,
             seconds,
         })

@@ -9,9 +9,8 @@ use crate::table::{Table, grouped, measured};
 /// A number of all peers over a case's points: a table, and perhaps a chart.
 pub struct View {
     pub case: &'static str,
+    /// What a cell says, with its unit.
     pub title: &'static str,
-    /// What a cell counts.
-    pub unit: &'static str,
     /// What the points count.
     pub axis: &'static str,
     /// The chart's file, without `.svg`.
@@ -42,7 +41,8 @@ pub fn description(case: &str) -> &'static str {
         "c" => {
             "An echo server for TCP on the loopback interface, one process per connection, loaded \
              by another program: on every connection one request of 64 bytes at a time, the \
-             next as soon as the echo is there. The limit is a server in Rust with one thread, \
+             next as soon as the echo is there. A connection without an answer had none in the whole measured \
+             time, because others were served again and again. The limit is a server in Rust with one thread, \
              epoll, and nothing else."
         }
         "d" => {
@@ -71,12 +71,11 @@ pub fn measured_cases(results: &Results) -> Vec<&'static str> {
 
 /// Everything there is to show.
 pub fn views(results: &Results) -> Vec<View> {
-    let all: [(_, _, _, _, _, _, _); 9] = [
+    let all: [(_, _, _, _, _, _); 10] = [
         (
             "b",
             "us",
-            "Time of a round trip",
-            "µs",
+            "Time of a round trip, µs",
             "pairs",
             Some("pingpong"),
             true,
@@ -85,7 +84,6 @@ pub fn views(results: &Results) -> Vec<View> {
             "c",
             "rps",
             "Requests per second",
-            "requests/s",
             "connections",
             Some("requests"),
             false,
@@ -93,8 +91,7 @@ pub fn views(results: &Results) -> Vec<View> {
         (
             "c",
             "p50",
-            "Median latency",
-            "µs",
+            "Median latency, µs",
             "connections",
             Some("latency-p50"),
             true,
@@ -102,17 +99,23 @@ pub fn views(results: &Results) -> Vec<View> {
         (
             "c",
             "p99",
-            "Latency, 99th percentile",
-            "µs",
+            "Latency, 99th percentile, µs",
             "connections",
             Some("latency-p99"),
             true,
         ),
         (
+            "c",
+            "silent",
+            "Connections without an answer",
+            "connections",
+            None,
+            false,
+        ),
+        (
             "d",
             "us",
-            "Time of a round trip",
-            "µs",
+            "Time of a round trip, µs",
             "idle fds",
             Some("idle"),
             false,
@@ -120,8 +123,7 @@ pub fn views(results: &Results) -> Vec<View> {
         (
             "d",
             "system_bytes",
-            "Memory of an armed fd",
-            "bytes",
+            "Memory of an armed fd, bytes",
             "idle fds",
             None,
             false,
@@ -129,8 +131,7 @@ pub fn views(results: &Results) -> Vec<View> {
         (
             "e",
             "us",
-            "Time of a round trip",
-            "µs",
+            "Time of a round trip, µs",
             "messages",
             Some("mailbox"),
             false,
@@ -138,8 +139,7 @@ pub fn views(results: &Results) -> Vec<View> {
         (
             "f",
             "p50",
-            "Median time of a round trip",
-            "µs",
+            "Median time of a round trip, µs",
             "busy processes",
             Some("busy"),
             false,
@@ -147,15 +147,14 @@ pub fn views(results: &Results) -> Vec<View> {
         (
             "g",
             "p50",
-            "Until the fd is free",
-            "µs",
+            "Until the fd is free, µs",
             "fds of others",
             None,
             false,
         ),
     ];
     all.into_iter()
-        .map(|(case, number, title, unit, axis, chart, log)| {
+        .map(|(case, number, title, axis, chart, log)| {
             let points = results.points(case);
             let lines = results
                 .peers
@@ -169,7 +168,6 @@ pub fn views(results: &Results) -> Vec<View> {
             View {
                 case,
                 title,
-                unit,
                 axis,
                 chart,
                 log,
@@ -177,7 +175,7 @@ pub fn views(results: &Results) -> Vec<View> {
                 lines,
             }
         })
-        .filter(|view| !view.lines.is_empty())
+        .filter(View::is_worth_showing)
         .collect()
 }
 
@@ -203,6 +201,12 @@ fn medians(
 }
 
 impl View {
+    /// Nothing, or nothing but zeros, is no news.
+    fn is_worth_showing(&self) -> bool {
+        let mut values = self.lines.iter().flat_map(|l| l.values.iter().flatten());
+        values.any(|value| *value > 0.0)
+    }
+
     /// A chart of one point would say nothing.
     pub fn chart_name(&self) -> Option<String> {
         let name = self.chart?;
@@ -210,7 +214,6 @@ impl View {
     }
 
     pub fn table(&self) -> String {
-        let first = format!("{}, {}", self.title, self.unit);
         let points: Vec<String> = self.points.iter().map(|x| grouped(*x as f64)).collect();
         let last = points.len().saturating_sub(1);
         let head: Vec<String> = points
@@ -224,7 +227,7 @@ impl View {
                 }
             })
             .collect();
-        let head: Vec<&str> = [first.as_str()]
+        let head: Vec<&str> = [self.title]
             .into_iter()
             .chain(head.iter().map(String::as_str))
             .collect();
@@ -239,7 +242,11 @@ impl View {
 }
 
 fn cell(value: Option<f64>) -> String {
-    value.map_or_else(String::new, measured)
+    match value {
+        None => String::new(),
+        Some(count) if count.fract() == 0.0 => grouped(count),
+        Some(value) => measured(value),
+    }
 }
 
 /// Case a's table: it has no points, but several numbers.

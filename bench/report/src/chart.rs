@@ -15,7 +15,7 @@ use crate::cases::{Line, View};
 use crate::table::grouped;
 
 const SIZE: (u32, u32) = (860, 420);
-const LEGEND_WIDTH: u32 = 200;
+const LEGEND_WIDTH: u32 = 220;
 const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(118, 127, 136);
 const GRID: RGBAColor = RGBAColor(118, 127, 136, 0.25);
@@ -89,20 +89,17 @@ where
     Y::CoordDescType: ValueFormatter<f64> + Ranged<ValueType = f64>,
 {
     let mut chart = ChartBuilder::on(area)
-        .caption(
-            format!("{}, {}", view.title, view.unit),
-            (FONT, 17).into_font().color(&INK),
-        )
+        .caption(view.title, (FONT, 20).into_font().color(&INK))
         .margin(10)
-        .x_label_area_size(42)
-        .y_label_area_size(64)
+        .x_label_area_size(46)
+        .y_label_area_size(72)
         .build_cartesian_2d(Places(view.points.len()), y)?;
     chart
         .configure_mesh()
         .axis_style(INK)
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
-        .label_style((FONT, 13).into_font().color(&INK))
+        .label_style((FONT, 16).into_font().color(&INK))
         .x_desc(view.axis)
         .x_label_formatter(&|at| {
             let point = view.points.get(at.round() as usize);
@@ -148,7 +145,7 @@ fn legend(view: &View, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<()> 
             [(8, y), (32, y)],
             color.stroke_width(width),
         ))?;
-        let text = (FONT, 14).into_font().color(&INK);
+        let text = (FONT, 17).into_font().color(&INK);
         area.draw(&Text::new(line.peer.title.clone(), (40, y - 6), text))?;
     }
     Ok(())

@@ -90,8 +90,7 @@ fn tables(results: &Results, case: &str, charts: bool) -> String {
     {
         parts.push(view.table());
         if let Some(chart) = view.chart_name().filter(|_| charts) {
-            let caption = format!("{}, {}", view.title, view.unit);
-            parts.push(format!("![{caption}](charts/{chart})\n"));
+            parts.push(format!("![{}](charts/{chart})\n", view.title));
         }
     }
     parts.join("\n")
