@@ -12,6 +12,7 @@
 -export([per_pollset/1]).
 -export([groups_per_pollset/1]).
 -export([own_pollset/1]).
+-export([suite/0]).
 -export([init_per_suite/1]).
 -export([end_per_suite/1]).
 -export([init_per_group/2]).
@@ -57,7 +58,8 @@
 -export([erl/2]).
 -export([start_peer/1]).
 
-%% On a peer
+%% On a peer, and in a VM of its own
+-export([end_vm/1]).
 -export([ready_after_renaming/0]).
 -export([times_out_after_renaming/0]).
 
@@ -77,7 +79,7 @@
 
 %% Every behavioural case runs on each of these.
 pollsets() ->
-    [erts].
+    [epoll, erts].
 
 %% For all/0.
 per_pollset(_Topics) ->
@@ -91,6 +93,10 @@ groups_per_pollset(Topics) ->
 %% Whether ERTS never sees the fds that are polled.
 own_pollset(Config) ->
     proplists:get_value(pollset, Config) =/= erts.
+
+%% A case takes seconds at most. What takes this long waits in vain.
+suite() ->
+    [{timetrap, {seconds, 60}}].
 
 init_per_suite(Config) ->
     %% What is loaded by a case would look like its doing.
@@ -107,7 +113,7 @@ init_per_suite(Config) ->
         {Keeper, started} -> ok
     end,
     ok = logger:add_primary_filter(?MODULE, {fun ?MODULE:log/2, []}),
-    [{timetrap, {seconds, 60}} | Config].
+    Config.
 
 end_per_suite(Config) ->
     ok = logger:remove_primary_filter(?MODULE),
@@ -453,8 +459,8 @@ keep_log(Events) ->
             keep_log([])
     end.
 
-%% Runs an Erlang VM of its own that calls Module:Function(). Returns its exit status
-%% and all of its output. Where it wrote a crash dump, that is in the output, too.
+%% Runs an Erlang VM of its own that calls Module:Function with the arguments as one list
+%% of strings. Returns its exit status and all of its output, or where its crash dump is.
 erl(Directory, {Module, Function, Arguments}) ->
     ok = filelib:ensure_dir(filename:join(Directory, "x")),
     Dump = filename:join(Directory, "erl_crash.dump"),
@@ -488,7 +494,62 @@ start_peer(Arguments) ->
     }),
     Peer.
 
-%%% On a peer
+%%% On a peer, and in a VM of its own
+
+%% Ends the VM while all there is to wait for is waited for.
+end_vm([Pollset, "application"]) ->
+    ok = application:load(inert),
+    ok = application:set_env(inert, pollset, list_to_atom(Pollset)),
+    {ok, _} = application:ensure_all_started(inert),
+    end_vm([Pollset, "orderly"]);
+end_vm([Pollset, How]) ->
+    Options = [{pollset, list_to_atom(Pollset)}],
+    ok = inert:start(Options),
+    {ok, Second} = prim_inert:start(Options),
+    Pairs = [full_pair() || _ <- lists:seq(1, 50)],
+    [ok = prim_inert:fdset(Port, A, read) || {A, _} <- Pairs, Port <- [inert, Second]],
+    _ = blocked_all([
+        spawn(fun() -> prim_inert:poll(Port, A, write) end)
+     || {A, _} <- Pairs, Port <- [inert, Second]
+    ]),
+    case How of
+        "orderly" -> init:stop();
+        "halt" -> halt();
+        "halt_without_flushing" -> halt(0, [{flush, false}]);
+        "amid" -> end_amid(Pairs, Second)
+    end.
+
+%% Every scheduler is in the driver, and its fds become ready by the thousand.
+end_amid(Pairs, Port) ->
+    Main = self(),
+    _ = [
+        spawn(fun() ->
+            Main ! ready,
+            toil(Pairs, Port)
+        end)
+     || _ <- lists:seq(1, 8)
+    ],
+    [
+        receive
+            ready -> ok
+        end
+     || _ <- lists:seq(1, 8)
+    ],
+    halt().
+
+toil(Pairs, Port) ->
+    [
+        begin
+            _ = prim_inert:fdset(Port, B, read_write),
+            _ = inert:fdset(B, read),
+            _ = fdio:write(B, <<"x">>),
+            drain(A),
+            _ = inert:poll(A, read_write, 0),
+            _ = prim_inert:fdclr(Port, B)
+        end
+     || {A, B} <- Pairs
+    ],
+    toil(Pairs, Port).
 
 %% Polls that were blocked before the node got its name, and what they left.
 ready_after_renaming() ->

@@ -5,6 +5,7 @@
 %% the port, who owns it, and several of them side by side.
 -module(prim_inert_SUITE).
 
+-export([suite/0]).
 -export([all/0]).
 -export([groups/0]).
 -export([init_per_suite/1]).
@@ -83,6 +84,9 @@
     quiet_barrier/1,
     no_message/0
 ]).
+
+suite() ->
+    inert_test:suite().
 
 all() ->
     inert_test:per_pollset(topics()).
