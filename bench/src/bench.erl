@@ -37,7 +37,7 @@
 
 -record(step, {name :: atom(), point :: point(), peer :: #peer{}, round :: pos_integer()}).
 
--define(CALL_MS, 120_000).
+-define(CALL_MS, 60_000).
 
 %% Longer than bench/syscalls.sh counts.
 -define(SERVE_MS, 60_000).

@@ -30,7 +30,7 @@ quantile(Quantile, Sorted, Count) ->
 
 hold(Count) ->
     Caller = self(),
-    Holder = spawn(fun() ->
+    Holder = spawn_link(fun() ->
         _ = [armed() || _ <- lists:seq(1, Count)],
         Caller ! {self(), armed},
         receive

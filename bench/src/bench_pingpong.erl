@@ -43,7 +43,7 @@
 run(#{waiter := {Waiter, Argument}} = Options) ->
     ok = Waiter:start(Argument),
     Memory = idle(Waiter, maps:get(idle, Options, 0)),
-    _ = [spawn(fun() -> spin(0) end) || _ <- lists:seq(1, maps:get(spinners, Options, 0))],
+    _ = [spawn_link(fun() -> spin(0) end) || _ <- lists:seq(1, maps:get(spinners, Options, 0))],
     Mailbox = maps:get(mailbox, Options, 0),
     Times =
         case maps:get(pairs, Options, 1) of
@@ -107,8 +107,8 @@ count(Ping, Counter) ->
 %% A pair. The pinging process runs the function, with a round trip for its argument.
 ping_pong(Waiter, Mailbox, Run) ->
     {ok, {Near, Far}} = fdio:socketpair(),
-    _ = spawn(fun() -> pong(Waiter, Waiter:handle(Far), Far) end),
-    _ = spawn(fun() ->
+    _ = spawn_link(fun() -> pong(Waiter, Waiter:handle(Far), Far) end),
+    _ = spawn_link(fun() ->
         _ = [self() ! {unasked, N} || N <- lists:seq(1, Mailbox)],
         Handle = Waiter:handle(Near),
         Data = binary:copy(<<"x">>, ?SIZE),
@@ -140,7 +140,7 @@ idle(_Waiter, 0) ->
 idle(Waiter, Count) ->
     Caller = self(),
     Ref = make_ref(),
-    _ = spawn(fun() ->
+    _ = spawn_link(fun() ->
         FDs = [FD || _ <- lists:seq(1, Count), {ok, FD} <- [fdio:eventfd()]],
         Count = length(FDs),
         true = erlang:garbage_collect(),

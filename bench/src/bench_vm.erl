@@ -16,7 +16,7 @@
 
 %% A VM that has not answered by then hangs. The longest call, 4,000 connections or 8,000 fds and the
 %% measurement, takes a few seconds on a slow machine.
--define(HANGS_MS, 120_000).
+-define(HANGS_MS, 60_000).
 
 %% How long to wait for the end of a VM that has been told to halt, and how often to look.
 -define(GONE_MS, 5_000).
