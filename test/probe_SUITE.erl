@@ -94,6 +94,9 @@
 %% Nothing is to come: long enough for what is on its way.
 -define(SILENCE_MS, 50).
 
+%% The life of a VM of a case's own. They take a few seconds at most.
+-define(VM_SECONDS, 100).
+
 %% command.rs
 -define(COMMANDS, #{
     list => 1, binary => 2, bytewise => 3, cleared => 4, refuse => 5, opened => 6,
@@ -119,7 +122,7 @@
 -define(ENOENT, 2).
 
 suite() ->
-    [{timetrap, {minutes, 2}}].
+    [{timetrap, {seconds, ?VM_SECONDS + 20}}].
 
 all() ->
     [{group, G} || {G, _, _} <- groups()].
@@ -1219,6 +1222,8 @@ in_vm(Function, Environment) ->
 %% In the other VM: the driver is loaded, unless it is not to be.
 vm([Function]) ->
     process_flag(trap_exit, true),
+    %% Gone before the suite's time trap: nothing else would end it.
+    _ = timer:apply_after(?VM_SECONDS * 1000, erlang, halt, [3]),
     _ = [ok = load() || os:getenv("PROBE_LOAD") =:= false],
     try ?MODULE:(list_to_existing_atom(Function))() of
         Result ->
