@@ -78,7 +78,7 @@ pub fn views(results: &Results) -> Vec<View> {
             "Time of a round trip, µs",
             "pairs",
             Some("pingpong"),
-            true,
+            false,
         ),
         (
             "c",
