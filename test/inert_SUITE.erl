@@ -59,6 +59,7 @@
 -export([poll_leaves_nothing_behind_after_an_error/1]).
 -export([poll_leaves_nothing_behind_after_an_exit_signal/1]).
 -export([poll_leaves_nothing_behind_when_timeouts_race_with_events/1]).
+-export([poll_leaves_nothing_behind_when_timeouts_race_with_stop/1]).
 -export([poll_replaces_fdset_for_the_same_kinds/1]).
 -export([poll_leaves_fdset_for_other_kinds/1]).
 -export([poll_leaves_the_mailbox_alone/1]).
@@ -86,6 +87,7 @@
 -export([the_old_files_event_is_never_delivered/1]).
 -export([a_poll_of_a_closed_fd_ends_when_that_is_noticed/1]).
 -export([clearing_before_closing_leaves_nothing/1]).
+-export([a_file_that_comes_back_to_its_number_is_told_of/1]).
 -export([many_generations_of_one_number/1]).
 -export([inert_leaves_the_fds_flags_alone/1]).
 
@@ -113,6 +115,7 @@
 -export([many_numbers_of_one_file_are_ready_at_once/1]).
 -export([a_thousand_polls_at_once/1]).
 -export([a_busy_fd_goes_on_after_many_rounds/1]).
+-export([random_steps_agree_with_a_model/1]).
 
 %% service
 -export([start_is_ok_however_often/1]).
@@ -226,6 +229,7 @@ topics() ->
             poll_leaves_nothing_behind_after_an_error,
             poll_leaves_nothing_behind_after_an_exit_signal,
             poll_leaves_nothing_behind_when_timeouts_race_with_events,
+            poll_leaves_nothing_behind_when_timeouts_race_with_stop,
             poll_replaces_fdset_for_the_same_kinds,
             poll_leaves_fdset_for_other_kinds,
             poll_leaves_the_mailbox_alone,
@@ -253,6 +257,7 @@ topics() ->
             the_old_files_event_is_never_delivered,
             a_poll_of_a_closed_fd_ends_when_that_is_noticed,
             clearing_before_closing_leaves_nothing,
+            a_file_that_comes_back_to_its_number_is_told_of,
             many_generations_of_one_number,
             inert_leaves_the_fds_flags_alone
         ]},
@@ -279,7 +284,8 @@ topics() ->
             ten_thousand_fds_armed_at_once,
             many_numbers_of_one_file_are_ready_at_once,
             a_thousand_polls_at_once,
-            a_busy_fd_goes_on_after_many_rounds
+            a_busy_fd_goes_on_after_many_rounds,
+            random_steps_agree_with_a_model
         ]},
         {service, [
             start_is_ok_however_often,
@@ -1086,6 +1092,40 @@ race_with(Poller, B) ->
             ok
     end.
 
+poll_leaves_nothing_behind_when_timeouts_race_with_stop(_Config) ->
+    ok = inert:stop(),
+    FDs = [FD || _ <- lists:seq(1, inert_test:room_for_fds(1000)), {ok, FD} <- [fdio:eventfd()]],
+    {Some, Others} = lists:split(50, FDs),
+    [
+        begin
+            ok = inert:start(),
+            %% They are what makes stopping take a while.
+            Blocked = inert_test:blocked_all([run(fun() -> inert:poll(FD) end) || FD <- Others]),
+            Main = self(),
+            Racing = [
+                run(fun() ->
+                    Result = inert:poll(FD, read, FD rem 5 + 1),
+                    receive
+                        {Main, stopped} -> {Result, now_there()}
+                    end
+                end)
+             || FD <- Some
+            ],
+            receive
+            after 1 -> ok
+            end,
+            ok = inert:stop(),
+            ?assertEqual([{error, closed}], lists:usort(results(Blocked))),
+            [Pid ! {Main, stopped} || Pid <- Racing],
+            [
+                ?assert(lists:member(Result, [{{error, closed}, []}, {{error, timeout}, []}]), Result)
+             || Result <- results(Racing)
+            ]
+        end
+     || _ <- lists:seq(1, 10)
+    ],
+    close(FDs).
+
 poll_replaces_fdset_for_the_same_kinds(_Config) ->
     {A, B} = full_pair(),
     [
@@ -1641,6 +1681,36 @@ clearing_before_closing_leaves_nothing(_Config) ->
     no_message(),
     works().
 
+a_file_that_comes_back_to_its_number_is_told_of(_Config) ->
+    Port = inert:pollid(),
+    {A, B} = full_pair(),
+    {C, D} = full_pair(),
+    {ok, Copy} = fdio:dup(A),
+    ok = inert:fdset(A, read),
+    ok = fdio:dup2(C, A),
+    Meanwhile = blocked(run(fun() -> inert:poll(A, read) end)),
+    ok = fdio:dup2(Copy, A),
+    Again = blocked(run(fun() -> inert:poll(A, read) end)),
+    ?assertEqual({error, ebadf}, result(Meanwhile)),
+    make_readable(D),
+    inert_test:quiet_barrier(inert),
+    blocked(Again),
+    make_readable(B),
+    ?assertEqual({ok, read}, result(Again)),
+    %% Nobody has looked while the other file was there.
+    inert_test:drain(A),
+    ok = inert:fdset(A, read),
+    ok = fdio:dup2(C, A),
+    ok = fdio:dup2(Copy, A),
+    ok = inert:fdset(A, read_write),
+    make_readable(B),
+    ?assertEqual({inert_read, A}, inert_test:message_of(Port)),
+    make_writable(B),
+    ?assertEqual({inert_write, A}, inert_test:message_of(Port)),
+    inert_test:quiet_barrier(inert),
+    no_message(),
+    close([A, B, C, D, Copy]).
+
 many_generations_of_one_number(_Config) ->
     {ok, Null} = fdio:open("/dev/null", [read]),
     FD = fdio:max_fds() - 1,
@@ -2146,6 +2216,216 @@ echo(FD) ->
             ok
     end.
 
+%% What SPEC.md says, naively, against the service: processes that set, clear, poll and
+%% die, and fds that become ready and unready.
+random_steps_agree_with_a_model(_Config) ->
+    Seed = erlang:unique_integer([positive]) + erlang:phash2(erlang:timestamp()),
+    ct:log("seed ~b", [Seed]),
+    _ = rand:seed(exsss, Seed),
+    Pairs = [full_pair() || _ <- [1, 2]],
+    Workers = maps:from_list([{N, spawn_link(fun work/0)} || N <- [1, 2, 3]]),
+    Model = #{
+        workers => Workers,
+        %% Worker's number => the fd that it is blocked on.
+        polling => #{},
+        %% {FD, Kind} => {Worker's number, event | poll}.
+        waiters => #{},
+        ready => maps:from_list([{{A, Kind}, false} || {A, _} <- Pairs, Kind <- [read, write]]),
+        %% What must have been told, and has not been looked at: {Worker's number, What}.
+        told => [],
+        steps => []
+    },
+    Last = lists:foldl(fun(_, M) -> checked(random_step(Pairs, M)) end, Model, lists:seq(1, 2000)),
+    [inert_test:kill(Pid) || Pid <- maps:values(maps:get(workers, Last))],
+    close(Pairs).
+
+work() ->
+    receive
+        {do, From, Fun} ->
+            From ! {self(), Fun()},
+            work()
+    end.
+
+do(Pid, Fun) ->
+    Pid ! {do, self(), Fun}.
+
+random_step(Pairs, #{workers := Workers, polling := Polling, steps := Steps} = Model) ->
+    {A, B} = one_of(Pairs),
+    N = rand:uniform(maps:size(Workers)),
+    Mode = one_of([read, write, read_write]),
+    Step =
+        case {rand:uniform(14), maps:is_key(N, Polling)} of
+            {1, _} -> {ready, A, read};
+            {2, _} -> {unready, A, read};
+            {3, _} -> {ready, A, write};
+            {4, _} -> {unready, A, write};
+            {5, _} -> {kill, N};
+            {6, _} -> {fdclr, main, A, Mode};
+            {_, true} -> {ready, A, one_of([read, write])};
+            {7, _} -> {fdclr, N, A, Mode};
+            {8, _} -> {poll, N, A, Mode, 0};
+            {9, _} -> {poll, N, A, Mode, 1};
+            {X, _} when X < 12 -> {poll, N, A, Mode, infinity};
+            _ -> {fdset, N, A, Mode}
+        end,
+    step(Step, B, Model#{steps := lists:sublist([Step | Steps], 30)}).
+
+one_of(List) ->
+    lists:nth(rand:uniform(length(List)), List).
+
+step({ready, A, Kind}, B, #{ready := Ready} = Model) ->
+    case Kind of
+        read -> make_readable(B);
+        write -> make_writable(B)
+    end,
+    fired(A, Kind, Model#{ready := Ready#{{A, Kind} := true}});
+step({unready, A, Kind}, _B, #{ready := Ready} = Model) ->
+    case Kind of
+        read -> inert_test:drain(A);
+        write -> inert_test:fill(A)
+    end,
+    Model#{ready := Ready#{{A, Kind} := false}};
+step({kill, N}, _B, #{workers := Workers, polling := Polling, waiters := Waiters, told := Told} = Model) ->
+    inert_test:kill(maps:get(N, Workers)),
+    Model#{
+        workers := Workers#{N := spawn_link(fun work/0)},
+        polling := maps:remove(N, Polling),
+        told := [One || {Owner, _} = One <- Told, Owner =/= N],
+        waiters := maps:filter(fun(_, {Owner, _}) -> Owner =/= N end, Waiters)
+    };
+step({fdclr, By, A, Mode}, _B, Model) ->
+    Result =
+        case By of
+            main -> inert:fdclr(A, Mode);
+            N -> done(N, fun() -> inert:fdclr(A, Mode) end, Model)
+        end,
+    agree(ok, Result, Model),
+    lists:foldl(
+        fun(Kind, #{waiters := Waiters} = M) ->
+            case Waiters of
+                #{{A, Kind} := {Owner, poll}} -> ended(Owner, {error, ecanceled}, M);
+                _ -> M#{waiters := maps:remove({A, Kind}, Waiters)}
+            end
+        end,
+        Model,
+        kinds(Mode)
+    );
+step({fdset, N, A, Mode}, _B, Model) ->
+    Result = done(N, fun() -> inert:fdset(A, Mode) end, Model),
+    case taken(N, A, Mode, Model) of
+        true ->
+            agree({error, ebusy}, Result, Model),
+            Model;
+        false ->
+            agree(ok, Result, Model),
+            {Now, Later} = lists:partition(fun(Kind) -> is_ready(A, Kind, Model) end, kinds(Mode)),
+            Cleared = disarmed(N, A, [read, write], Model),
+            told(N, A, Now, armed(N, A, Later, event, Cleared))
+    end;
+step({poll, N, A, Mode, Timeout}, _B, #{workers := Workers} = Model) ->
+    Pid = maps:get(N, Workers),
+    do(Pid, fun() -> inert:poll(A, Mode, Timeout) end),
+    Now = [Kind || Kind <- kinds(Mode), is_ready(A, Kind, Model)],
+    case {taken(N, A, Mode, Model), Now, Timeout} of
+        {true, _, _} ->
+            agree({error, ebusy}, result(Pid), Model),
+            Model;
+        {false, [Kind | _], 0} ->
+            agree({ok, Kind}, result(Pid), Model),
+            Model;
+        {false, [], 0} ->
+            agree({error, timeout}, result(Pid), Model),
+            Model;
+        {false, [Kind | _], _} ->
+            agree({ok, Kind}, result(Pid), Model),
+            disarmed(N, A, kinds(Mode), Model);
+        {false, [], infinity} ->
+            blocked(Pid),
+            #{polling := Polling} = Armed = armed(N, A, kinds(Mode), poll, Model),
+            Armed#{polling := Polling#{N => A}};
+        {false, [], _} ->
+            agree({error, timeout}, result(Pid), Model),
+            disarmed(N, A, kinds(Mode), Model)
+    end.
+
+done(N, Fun, #{workers := Workers}) ->
+    Pid = maps:get(N, Workers),
+    do(Pid, Fun),
+    result(Pid).
+
+agree(Expected, Result, #{steps := Steps}) ->
+    ?assertEqual({Expected, Steps}, {Result, Steps}).
+
+kinds(read_write) -> [read, write];
+kinds(Kind) -> [Kind].
+
+is_ready(A, Kind, #{ready := Ready}) ->
+    maps:get({A, Kind}, Ready).
+
+taken(N, A, Mode, #{waiters := Waiters}) ->
+    lists:any(
+        fun(Kind) ->
+            case Waiters of
+                #{{A, Kind} := {Owner, _}} -> Owner =/= N;
+                _ -> false
+            end
+        end,
+        kinds(Mode)
+    ).
+
+armed(N, A, Kinds, How, #{waiters := Waiters} = Model) ->
+    Model#{waiters := maps:merge(Waiters, maps:from_list([{{A, Kind}, {N, How}} || Kind <- Kinds]))}.
+
+disarmed(N, A, Kinds, #{waiters := Waiters} = Model) ->
+    Mine = fun({FD, Kind}, {Owner, _}) -> FD =:= A andalso Owner =:= N andalso lists:member(Kind, Kinds) end,
+    Model#{waiters := maps:filter(fun(Key, Value) -> not Mine(Key, Value) end, Waiters)}.
+
+fired(A, Kind, #{waiters := Waiters} = Model) ->
+    case Waiters of
+        #{{A, Kind} := {N, event}} -> told(N, A, [Kind], Model#{waiters := maps:remove({A, Kind}, Waiters)});
+        #{{A, Kind} := {N, poll}} -> ended(N, {ok, Kind}, Model);
+        _ -> Model
+    end.
+
+told(N, A, Kinds, #{told := Told} = Model) ->
+    Model#{told := [{N, {tag(Kind), A}} || Kind <- Kinds] ++ Told}.
+
+tag(read) -> inert_read;
+tag(write) -> inert_write.
+
+ended(N, Result, #{told := Told, polling := Polling, waiters := Waiters} = Model) ->
+    Model#{
+        told := [{N, Result} | Told],
+        polling := maps:remove(N, Polling),
+        waiters := maps:filter(fun(_, Waiter) -> Waiter =/= {N, poll} end, Waiters)
+    }.
+
+%% Whoever should have been told has been, whoever should be blocked is, and nobody has
+%% a message besides.
+checked(#{workers := Workers, polling := Polling, told := Told, steps := Steps} = Model) ->
+    Port = inert:pollid(),
+    inert_test:quiet_barrier(inert),
+    maps:foreach(
+        fun(N, Pid) ->
+            case Polling of
+                #{N := _} ->
+                    blocked(Pid);
+                _ ->
+                    Expected = lists:sort([What || {M, What} <- Told, M =:= N]),
+                    Results = [result(Pid) || {Word, _} <- Expected, Word =:= ok orelse Word =:= error],
+                    do(Pid, fun now_there/0),
+                    Messages = [without(Port, Message) || Message <- result(Pid)],
+                    ?assertEqual({Expected, Steps}, {lists:sort(Results ++ Messages), Steps})
+            end
+        end,
+        Workers
+    ),
+    no_message(),
+    Model#{told := [One || {N, _} = One <- Told, maps:is_key(N, Polling)]}.
+
+without(Port, {Tag, Port, FD}) -> {Tag, FD};
+without(_Port, Other) -> Other.
+
 %%% service
 
 start_is_ok_however_often(_Config) ->
@@ -2171,8 +2451,10 @@ fifty_concurrent_starts_give_one_port(_Config) ->
         begin
             Starters = [
                 run(fun() ->
+                    %% Those that lose the race hear nothing of their ports, either.
+                    process_flag(trap_exit, true),
                     receive
-                        go -> {inert:start(), inert:pollid()}
+                        go -> {inert:start(), inert:pollid(), now_there()}
                     end
                 end)
              || _ <- lists:seq(1, 50)
@@ -2180,7 +2462,7 @@ fifty_concurrent_starts_give_one_port(_Config) ->
             [Starter ! go || Starter <- Starters],
             Results = results(Starters),
             Port = inert:pollid(),
-            ?assertEqual([{ok, Port}], lists:usort(Results)),
+            ?assertEqual([{ok, Port, []}], lists:usort(Results)),
             ?assertEqual([Port], inert_test:inert_ports()),
             ok = inert:stop()
         end

@@ -303,16 +303,20 @@ run(Fun) ->
     Caller = self(),
     spawn_link(fun() -> Caller ! {self(), Fun()} end).
 
-%% The process is blocked in a poll.
+%% The process is blocked in a poll, or will be in a moment.
 blocked(Pid) ->
+    blocked(Pid, erlang:monotonic_time(millisecond) + ?PATIENCE_MS).
+
+blocked(Pid, Deadline) ->
     case process_info(Pid, [status, current_function]) of
         [{status, waiting}, {current_function, {prim_inert, _, _}}] ->
             Pid;
         undefined ->
             error({not_blocked, Pid});
-        _NotYet ->
+        NotYet ->
+            erlang:monotonic_time(millisecond) < Deadline orelse error({not_blocked, Pid, NotYet}),
             pause(),
-            blocked(Pid)
+            blocked(Pid, Deadline)
     end.
 
 blocked_all(Pids) ->
