@@ -5,7 +5,7 @@
 
 use crate::kinds::{Kind, Kinds};
 use crate::pollset::Select;
-use crate::service::{End, Host, Message};
+use crate::service::{End, Host, KeptTag, Message};
 use crate::sys::Errno;
 use erl_driver::{Atom, Event, Mode, Pid, Port, Term};
 
@@ -18,6 +18,7 @@ const FDS_PER_PERCENT: usize = 5;
 pub struct Atoms {
     inert_read: Atom,
     inert_write: Atom,
+    inert_poll: Atom,
     read: Atom,
     write: Atom,
     ebadf: Atom,
@@ -30,6 +31,7 @@ impl Atoms {
         Atoms {
             inert_read: Atom::new(c"inert_read"),
             inert_write: Atom::new(c"inert_write"),
+            inert_poll: Atom::new(c"inert_poll"),
             read: Atom::new(c"read"),
             write: Atom::new(c"write"),
             ebadf: Atom::new(c"ebadf"),
@@ -115,9 +117,19 @@ impl Host for ErtsHost<'_> {
                     .port(self.port)
                     .int(fd as isize)
             }),
-            Message::Poll { reference, end } => {
-                reference.write(&mut external);
-                term.tuple(|t| t.external(&external).atom(self.atoms.end(end)))
+            Message::Poll { tag, end } => {
+                let result = self.atoms.end(end);
+                match tag {
+                    KeptTag::Key(key) => term.tuple(|t| {
+                        t.atom(self.atoms.inert_poll)
+                            .int(*key as isize)
+                            .atom(result)
+                    }),
+                    KeptTag::Reference(reference) => {
+                        reference.write(&mut external);
+                        term.tuple(|t| t.external(&external).atom(result))
+                    }
+                }
             }
         };
         // A process that is gone is not told; its exit takes its waiters.

@@ -77,28 +77,37 @@ impl Kept {
     }
 }
 
-/// Keeps references: remembers the last head, which is that of all but a few.
+/// Heads that one keeper takes. A message with a reference makes an atom of its
+/// node's name, and atoms are for ever, so names cannot be taken without end. A
+/// VM's own references have one head for each name that the node has had.
+const MAX_HEADS: usize = 4;
+
+/// Keeps references, of few nodes.
 #[derive(Debug, Default)]
 pub struct Keeper {
-    head: Option<Arc<[u8]>>,
+    heads: Vec<Arc<[u8]>>,
 }
 
 impl Keeper {
-    pub fn keep(&mut self, reference: Reference<'_>) -> Kept {
-        let head = match &self.head {
-            Some(head) if **head == *reference.head => head.clone(),
-            _ => {
+    /// `None` for a reference of one node too many.
+    pub fn keep(&mut self, reference: Reference<'_>) -> Option<Kept> {
+        let known = self.heads.iter().find(|head| ***head == *reference.head);
+        let head = match known {
+            Some(head) => head.clone(),
+            None if self.heads.len() < MAX_HEADS => {
                 let head: Arc<[u8]> = reference.head.into();
-                self.head.insert(head).clone()
+                self.heads.push(head.clone());
+                head
             }
+            None => return None,
         };
         let mut number = [0; MAX_NUMBER];
         number[..reference.number.len()].copy_from_slice(reference.number);
-        Kept {
+        Some(Kept {
             head,
             number,
             length: reference.number.len() as u8,
-        }
+        })
     }
 }
 
@@ -122,7 +131,7 @@ mod tests {
         let mut keeper = Keeper::default();
         for (node, words) in [("nonode@nohost", 3), ("a@b", 5), ("ü@x", 1)] {
             let bytes = encode(node, words);
-            let kept = keeper.keep(Reference::parse(&bytes).unwrap());
+            let kept = keeper.keep(Reference::parse(&bytes).unwrap()).unwrap();
             let mut back = Vec::new();
             kept.write(&mut back);
             assert_eq!(back, bytes);
@@ -143,9 +152,21 @@ mod tests {
     fn one_node_shares_one_head() {
         let mut keeper = Keeper::default();
         let bytes = encode("nonode@nohost", 3);
-        let one = keeper.keep(Reference::parse(&bytes).unwrap());
-        let other = keeper.keep(Reference::parse(&bytes).unwrap());
+        let one = keeper.keep(Reference::parse(&bytes).unwrap()).unwrap();
+        let other = keeper.keep(Reference::parse(&bytes).unwrap()).unwrap();
         assert!(Arc::ptr_eq(&one.head, &other.head));
+    }
+
+    #[test]
+    fn names_are_not_taken_without_end() {
+        let mut keeper = Keeper::default();
+        let taken = (0..100).filter(|n| {
+            let bytes = encode(&format!("node{n}@nohost"), 3);
+            keeper.keep(Reference::parse(&bytes).unwrap()).is_some()
+        });
+        assert_eq!(taken.count(), MAX_HEADS);
+        let known = encode("node0@nohost", 3);
+        assert!(keeper.keep(Reference::parse(&known).unwrap()).is_some());
     }
 
     #[test]
@@ -183,7 +204,7 @@ mod tests {
             bytes[at] = to;
             if let Some(reference) = Reference::parse(&bytes) {
                 let mut back = Vec::new();
-                Keeper::default().keep(reference).write(&mut back);
+                Keeper::default().keep(reference).unwrap().write(&mut back);
                 prop_assert_eq!(back, bytes);
             }
         }

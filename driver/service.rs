@@ -7,7 +7,7 @@ use crate::pollset::{Armed, Pollset, Select};
 use crate::reference::{Keeper, Kept};
 use crate::sys::{self, Errno, Found, PollFd};
 use crate::table::Table;
-use crate::wire::{Answer, Counters, Request};
+use crate::wire::{Answer, Counters, Request, Tag};
 use std::hash::Hash;
 
 /// What the service needs of the VM, for the length of one callback.
@@ -30,8 +30,15 @@ pub trait Host: Select {
 pub enum Message<'a> {
     /// `{inert_read, Port, FD}` or `{inert_write, Port, FD}`.
     Event { kind: Kind, fd: i32 },
-    /// `{Reference, Result}`: the end of a poll.
-    Poll { reference: &'a Kept, end: End },
+    /// `{inert_poll, Key, Result}` or `{Reference, Result}`: the end of a poll.
+    Poll { tag: &'a KeptTag, end: End },
+}
+
+/// A poll's tag for as long as it waits.
+#[derive(Debug, Clone)]
+pub enum KeptTag {
+    Key(i32),
+    Reference(Kept),
 }
 
 /// How a poll that waited ends.
@@ -51,7 +58,7 @@ enum Notify {
     /// By one message per kind, as fdset promises.
     Event,
     /// By the one message that ends its poll.
-    Poll(Kept),
+    Poll(KeptTag),
 }
 
 /// See the module's documentation.
@@ -88,7 +95,9 @@ impl<P: Copy + Eq + Hash> Service<P> {
         match request {
             Request::Set { fd, kinds } => {
                 let answer = self.set(host, caller, fd, kinds);
-                self.after_arming(host);
+                if answer == Ok(Answer::Done) {
+                    self.after_arming(host);
+                }
                 answer
             }
             Request::Clear { fd, kinds } => self.clear(host, fd, kinds),
@@ -96,15 +105,17 @@ impl<P: Copy + Eq + Hash> Service<P> {
                 let ready = self.check(host, caller, fd, kinds)?;
                 Ok(ready.iter().next().map_or(Answer::NotReady, Answer::Ready))
             }
-            Request::Poll { fd, kinds } => self.poll(host, caller, fd, kinds),
-            Request::Wait {
-                fd,
-                kinds,
-                reference,
-            } => {
-                let reference = self.keeper.keep(reference);
-                let answer = self.wait(host, caller, fd, kinds, reference);
-                self.after_arming(host);
+            Request::Poll { fd, kinds, tag } => {
+                let tag = match tag {
+                    Tag::Key(key) => KeptTag::Key(key),
+                    Tag::Reference(reference) => {
+                        KeptTag::Reference(self.keeper.keep(reference).ok_or(Errno::EINVAL)?)
+                    }
+                };
+                let answer = self.poll(host, caller, fd, kinds, tag);
+                if answer == Ok(Answer::Done) {
+                    self.after_arming(host);
+                }
                 answer
             }
             Request::Info => Ok(Answer::Info(self.info())),
@@ -174,37 +185,22 @@ impl<P: Copy + Eq + Hash> Service<P> {
         Ok(Answer::Done)
     }
 
-    /// What a poll does first: most find their fd ready.
     fn poll<H: Host<Pid = P>>(
         &mut self,
         host: &H,
         caller: P,
         fd: i32,
         kinds: Kinds,
+        tag: KeptTag,
     ) -> Result<Answer, Errno> {
         let ready = self.check(host, caller, fd, kinds)?;
-        let Some(kind) = ready.iter().next() else {
-            return Ok(Answer::NotReady);
-        };
         let before = self.table.armed_by(fd, caller) & kinds;
-        self.replace(host, caller, fd, before, Kinds::NONE, || Notify::Event)?;
-        Ok(Answer::Ready(kind))
-    }
-
-    /// What a poll does next. It has just found its fd not ready, and if that
-    /// has changed the kernel reports it.
-    fn wait<H: Host<Pid = P>>(
-        &mut self,
-        host: &H,
-        caller: P,
-        fd: i32,
-        kinds: Kinds,
-        reference: Kept,
-    ) -> Result<Answer, Errno> {
-        self.claim(host, caller, fd, kinds)?;
-        let before = self.table.armed_by(fd, caller) & kinds;
+        if let Some(kind) = ready.iter().next() {
+            self.replace(host, caller, fd, before, Kinds::NONE, || Notify::Event)?;
+            return Ok(Answer::Ready(kind));
+        }
         self.replace(host, caller, fd, before, kinds, || {
-            Notify::Poll(reference.clone())
+            Notify::Poll(tag.clone())
         })?;
         Ok(Answer::Done)
     }
@@ -312,14 +308,13 @@ impl<P: Copy + Eq + Hash> Service<P> {
         match (notify, end) {
             (Notify::Event, End::Ready(kind)) => host.tell(pid, Message::Event { kind, fd }),
             (Notify::Event, _) => {}
-            (Notify::Poll(reference), end) => {
+            (Notify::Poll(tag), end) => {
                 for other in self.table.armed_by(fd, pid).iter() {
                     if let Some((_, Notify::Poll(_))) = self.table.get(fd, other) {
                         self.table.take(fd, other);
                     }
                 }
-                let reference = &reference;
-                host.tell(pid, Message::Poll { reference, end });
+                host.tell(pid, Message::Poll { tag: &tag, end });
             }
         }
     }

@@ -112,7 +112,7 @@ pub fn is_open(fd: i32) -> bool {
 /// What the kernel tells of the file behind a fd without its help: enough to
 /// tell two sockets, pipes or files apart, though not two of the anonymous
 /// inodes (eventfd, timerfd, inotify), which all share one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {
     device: libc::dev_t,
     inode: libc::ino_t,

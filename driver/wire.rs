@@ -7,12 +7,13 @@
 //! | 1 FDSET | fd, mode | empty: armed |
 //! | 2 FDCLR | fd, mode | empty: cleared |
 //! | 3 CHECK | fd, mode | a kind: ready; `timeout`: not ready |
-//! | 4 POLL | fd, mode | as CHECK; if ready, what this process had armed of these kinds is cleared |
-//! | 4 POLL | fd, mode, reference | empty: armed, a message `{Reference, Result}` will come |
+//! | 4 POLL | fd, mode, tag | a kind: ready, and what this process had armed of these kinds is cleared; empty: armed, a message with the tag will come |
 //! | 5 CANCEL | fd, mode | empty: what this process's poll had armed is cleared, no message will come; `gone`: nothing was armed, the message has been sent |
 //! | 6 INFO | | the [`Counters`], 64-bit big-endian |
 //!
-//! fd and mode are signed 32-bit, big-endian. Errors are the errno's name in
+//! fd and mode are signed 32-bit, big-endian. A tag is a signed 32-bit number `Key`,
+//! whose message is `{inert_poll, Key, Result}`, or a reference in the external
+//! term format, whose message is `{Reference, Result}`. Errors are the errno's name in
 //! lower case. FDSET and FDCLR never change; the others belong to inert.
 
 use crate::kinds::{Kind, Kinds};
@@ -21,32 +22,19 @@ use crate::reference::Reference;
 /// A request, as sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    Set {
-        fd: i32,
-        kinds: Kinds,
-    },
-    Clear {
-        fd: i32,
-        kinds: Kinds,
-    },
-    Check {
-        fd: i32,
-        kinds: Kinds,
-    },
-    Poll {
-        fd: i32,
-        kinds: Kinds,
-    },
-    Wait {
-        fd: i32,
-        kinds: Kinds,
-        reference: Reference<'a>,
-    },
-    Cancel {
-        fd: i32,
-        kinds: Kinds,
-    },
+    Set { fd: i32, kinds: Kinds },
+    Clear { fd: i32, kinds: Kinds },
+    Check { fd: i32, kinds: Kinds },
+    Poll { fd: i32, kinds: Kinds, tag: Tag<'a> },
+    Cancel { fd: i32, kinds: Kinds },
     Info,
+}
+
+/// What a poll's message is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tag<'a> {
+    Key(i32),
+    Reference(Reference<'a>),
 }
 
 /// What is answered if there is no error.
@@ -91,11 +79,11 @@ pub struct Counters {
     pub stale: u64,
     /// Callbacks by which ERTS reported something.
     pub wakeups: u64,
-    /// Of the epoll pollset: times that ERTS had to watch the instance anew.
-    pub rehomed: u64,
     /// Of the epoll pollset: times that ERTS was let move the instance into its
     /// scheduler pollset.
     pub migrated: u64,
+    /// Of the epoll pollset: times that the instance was taken back.
+    pub returned: u64,
 }
 
 impl Counters {
@@ -107,8 +95,8 @@ impl Counters {
             self.spurious,
             self.stale,
             self.wakeups,
-            self.rehomed,
             self.migrated,
+            self.returned,
         ]
     }
 }
@@ -136,17 +124,19 @@ pub fn decode(command: u32, data: &[u8]) -> Result<Request<'_>, Malformed> {
         (FDSET, []) => Ok(Request::Set { fd, kinds }),
         (FDCLR, []) => Ok(Request::Clear { fd, kinds }),
         (CHECK, []) => Ok(Request::Check { fd, kinds }),
-        (POLL, []) => Ok(Request::Poll { fd, kinds }),
-        (POLL, reference) => {
-            let reference = Reference::parse(reference).ok_or(Malformed)?;
-            Ok(Request::Wait {
-                fd,
-                kinds,
-                reference,
-            })
+        (POLL, tag) => {
+            let tag = decode_tag(tag)?;
+            Ok(Request::Poll { fd, kinds, tag })
         }
         (CANCEL, []) => Ok(Request::Cancel { fd, kinds }),
         _ => Err(Malformed),
+    }
+}
+
+fn decode_tag(data: &[u8]) -> Result<Tag<'_>, Malformed> {
+    match int32(data) {
+        Ok((key, [])) => Ok(Tag::Key(key)),
+        _ => Reference::parse(data).map(Tag::Reference).ok_or(Malformed),
     }
 }
 

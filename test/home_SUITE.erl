@@ -24,8 +24,9 @@
 
 %% Pairs whose events come in one drain: many more than make a drain a busy one.
 -define(PAIRS, 100).
-%% Rounds of a burst: more than ERTS waits for before it moves an event (10).
--define(BURST, 25).
+%% Rounds of a burst: more than ERTS waits for before it moves an event (10), and
+%% more than a move has to be worth with so many fds (driver/pollset/home.rs).
+-define(BURST, 40).
 -define(SWITCHES, 200).
 
 -spec all() -> [{group, atom()}].

@@ -555,34 +555,60 @@ toil(Pairs, Port) ->
     ],
     toil(Pairs, Port).
 
-%% Polls that were blocked before the node got its name, and what they left.
+%% Polls that were blocked before the node got its name, and what they left. With a
+%% long mailbox a poll's message carries a reference, which a renamed node no longer
+%% takes for its own.
 ready_after_renaming() ->
     ok = inert:start(),
     {A, B} = full_pair(),
-    Reader = blocked(run(fun() -> inert:poll(A, read) end)),
-    Writer = blocked(run(fun() -> {inert:poll(A, write, 1 bsl 40), messages()} end)),
+    {C, D} = full_pair(),
+    Pollers = [
+        blocked(run(fun() -> Mailbox(fun() -> inert:poll(FD, Mode, Timeout) end) end))
+     || {FD, Mode, Timeout, Mailbox} <- [
+            {A, read, infinity, fun short_mailbox/1},
+            {C, read, infinity, fun long_mailbox/1},
+            {A, write, 1 bsl 40, fun long_mailbox/1}
+        ]
+    ],
     ok = rename(),
     make_readable(B),
+    make_readable(D),
     make_writable(B),
-    Read = result(Reader),
-    {Written, Left} = result(Writer),
-    close([A, B]),
-    {Read, Written, Left}.
+    Results = results(Pollers),
+    close([A, B, C, D]),
+    Results.
 
 times_out_after_renaming() ->
     ok = inert:start(),
     {A, B} = full_pair(),
+    {C, D} = full_pair(),
     %% Below and above the time after which a poll looks whether this happened.
     Pollers = [
-        blocked(run(fun() -> inert:poll(A, Mode, Timeout) end))
-     || {Mode, Timeout} <- [{read, 1000}, {write, 5500}]
+        blocked(run(fun() -> Mailbox(fun() -> inert:poll(FD, Mode, Timeout) end) end))
+     || {FD, Mode, Timeout, Mailbox} <- [
+            {A, read, 1000, fun short_mailbox/1},
+            {A, write, 5500, fun short_mailbox/1},
+            {C, read, 1000, fun long_mailbox/1},
+            {C, write, 5500, fun long_mailbox/1}
+        ]
     ],
     ok = rename(),
     Results = results(Pollers),
     %% Nothing of them is left: the kinds are free.
     ok = inert:fdset(A, read_write),
-    close([A, B]),
+    ok = inert:fdset(C, read_write),
+    close([A, B, C, D]),
     Results.
+
+short_mailbox(Poll) ->
+    {Poll(), messages()}.
+
+%% With what is left in the mailbox beside what was there.
+long_mailbox(Poll) ->
+    There = [{unasked, N} || N <- lists:seq(1, 100)],
+    [self() ! Message || Message <- There],
+    Result = Poll(),
+    {Result, messages() -- There}.
 
 %% Makes this a distributed node. It listens nowhere, so it needs no epmd.
 rename() ->

@@ -16,12 +16,15 @@
 //! - EPOLL_CTL_MOD finding nothing (`ENOENT`) means that the number has come back
 //!   as another file.
 
-use super::home::{Home, Place};
+use super::home::{Advice, Home};
 use super::{Armed, Pollset, Select, Stale};
 use crate::kinds::Kinds;
 use crate::pages::Pages;
-use crate::sys::{self, EpollEvent, Errno};
+use crate::sys::{self, EpollEvent, Errno, FileId};
 use crate::wire::Counters;
+use rustc_hash::FxBuildHasher;
+use std::hash::BuildHasher;
+use std::num::NonZeroU32;
 
 /// Events of one drain. More stay in the kernel, whose instance stays readable,
 /// so ERTS calls again after others had their turn.
@@ -33,6 +36,19 @@ struct Registration {
     /// 0: nothing.
     generation: u32,
     kinds: Kinds,
+    file: Option<FileMark>,
+}
+
+/// What is kept of a file's identity: 32 bits, and two files that agree in them
+/// are told apart by what else there is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileMark(NonZeroU32);
+
+impl FileMark {
+    fn new(id: FileId) -> FileMark {
+        let hash = FxBuildHasher.hash_one(id);
+        FileMark(NonZeroU32::new((hash >> 32) as u32).unwrap_or(NonZeroU32::MAX))
+    }
 }
 
 fn data(fd: i32, generation: u32) -> u64 {
@@ -45,6 +61,8 @@ pub struct Epoll {
     registrations: Pages<Registration>,
     generation: u32,
     events: Box<[EpollEvent; BATCH]>,
+    /// Numbers that were ever registered: no fewer than are.
+    registered: u32,
     home: Home,
 }
 
@@ -61,6 +79,7 @@ impl Epoll {
             registrations: Pages::new(),
             generation: 0,
             events: Box::new([EpollEvent::EMPTY; BATCH]),
+            registered: 0,
             home: Home::new(),
         })
     }
@@ -75,7 +94,13 @@ impl Epoll {
             Err(Errno::EEXIST) => self.instance.modify(fd, kinds, data(fd, generation))?,
             result => result?,
         }
-        *self.registrations.slot(fd) = Registration { generation, kinds };
+        let slot = self.registrations.slot(fd);
+        self.registered += u32::from(slot.generation == 0);
+        *slot = Registration {
+            generation,
+            kinds,
+            file: sys::file_id(fd).ok().map(FileMark::new),
+        };
         Ok(())
     }
 
@@ -104,13 +129,22 @@ impl Epoll {
         count
     }
 
-    /// Has ERTS forget the instance and watch it anew: that takes it from the
-    /// scheduler pollset to the poll thread, or keeps it there. It is given up
-    /// entirely in between, since an event of the scheduler pollset that is
-    /// deselected and selected with ERL_DRV_USE kept inside `ready_input` is
+    /// Sets back ERTS's count of rounds.
+    fn stay(&mut self, host: &dyn Select) {
+        host.deselect(self.instance.fd(), Kinds::READ);
+        self.watch(host);
+    }
+
+    /// Has ERTS forget the instance and watch it anew, on the poll thread. It has
+    /// to be given up entirely: an event of the scheduler pollset that is
+    /// deselected and selected inside `ready_input`, with ERL_DRV_USE kept, is
     /// never armed again (erl_port_task.c, reset_executed_io_task_handle).
-    fn watch_anew(&mut self, host: &dyn Select) {
+    fn come_back(&mut self, host: &dyn Select) {
         host.forget(self.instance.fd());
+        self.watch(host);
+    }
+
+    fn watch(&mut self, host: &dyn Select) {
         // Refused only by a port that is closed.
         let _ = host.select(self.instance.fd(), Kinds::READ);
     }
@@ -140,14 +174,17 @@ impl Pollset for Epoll {
 
     fn ready(&mut self, host: &dyn Select, _event: i32, fds: &mut Vec<i32>) {
         let count = self.drain(fds);
-        if self.home.after_ready(count) == Place::Anew {
-            self.watch_anew(host);
+        match self.home.after_ready(count, self.registered) {
+            Advice::Keep => {}
+            Advice::Stay => self.stay(host),
+            Advice::Return => self.come_back(host),
         }
     }
 
     fn after_arming(&mut self, fds: &mut Vec<i32>) {
-        if self.home.drains_in_control() {
-            self.drain(fds);
+        if self.home.looks() {
+            let count = self.drain(fds);
+            self.home.after_look(count);
         }
     }
 
@@ -159,13 +196,22 @@ impl Pollset for Epoll {
         self.change(fd, left).map_err(|_| Stale)
     }
 
+    /// A file that left its number, stayed open and came back finds what it left
+    /// behind, where EPOLL_CTL_MOD alone would take it for the file that had the
+    /// number meanwhile.
     fn is_stale(&mut self, fd: i32) -> bool {
-        let kinds = self.registrations.get(fd).kinds;
-        self.change(fd, kinds).is_err()
+        let registration = self.registrations.get(fd);
+        let file = sys::file_id(fd).ok().map(FileMark::new);
+        let stale = self.change(fd, registration.kinds).is_err() || file != registration.file;
+        if stale && registration.generation != 0 {
+            self.registrations.slot(fd).generation = 0;
+            self.registered -= 1;
+        }
+        stale
     }
 
     fn count(&self, counters: &mut Counters) {
-        counters.rehomed = self.home.rehomed;
+        counters.returned = self.home.returned;
         counters.migrated = self.home.migrated;
     }
 

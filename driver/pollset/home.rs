@@ -1,67 +1,117 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where ERTS should watch the epoll instance: a policy, which knows numbers only.
+//! Where ERTS should watch the epoll instance, and when to look into it without
+//! ERTS: a policy, which knows numbers only.
 
-/// The round of `ready_input` without a deselect after which ERTS moves a fd into
-/// the scheduler pollset: the count has to pass 10 (erl_check_io.c).
-const ROUNDS_TO_MOVE: u32 = 12;
-/// The round in which to deselect for staying on the poll thread.
+/// From this round of `ready_input` on without a deselect, the instance is taken
+/// to be in the scheduler pollset. ERTS moves it at the end of the round in which
+/// its count has passed 10 (erl_check_io.c), which is round 12, or 11 if the
+/// round of the last deselect was counted; one is spared.
+const ROUNDS_TO_MOVE: u32 = 10;
+/// The round in which to deselect for staying on the poll thread. Deselecting
+/// later would lose an instance that has moved: see `Epoll::stay`.
 const ROUNDS_TO_STAY: u32 = 9;
+
+/// Events per `ready_input`, in sixteenths, from which on the instance is busy.
+const BUSY: u32 = 3 * 16;
+/// A larger batch counts as this, so that one burst is forgotten in a dozen rounds.
+const LARGE: usize = 16;
+
+/// Shares of the looks into the instance that found something, in 1024ths: from
+/// the one on it pays to look at every arming, from the other on most events are
+/// found so.
+const PAYS: u32 = 1024 / 8;
+const MOST: u32 = 1024 / 2;
+/// While it does not pay: one arming in so many looks all the same.
+const PROBE: u32 = 16;
+
+/// Adding an epoll instance to another takes the kernel a walk over all that is
+/// registered in it, some 100 ns for each (ep_loop_check_proc), so a move has to
+/// be worth that: so many registrations per round that must have gone by.
+const REGISTERED_PER_ROUND: u32 = 4;
 
 /// What is to be done with the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Advice {
     /// Nothing.
     Keep,
-    /// Have ERTS watch it anew, on the poll thread.
-    Anew,
+    /// Set ERTS's count back: the instance is on the poll thread, and stays.
+    Stay,
+    /// Take the instance out of the scheduler pollset.
+    Return,
 }
 
 /// See the module's documentation.
 pub struct Home {
+    /// Rounds since ERTS's count was 0.
     rounds: u32,
-    /// Mean of the events per `ready_input`, in sixteenths.
-    load: u32,
-    /// How often `Anew` was the answer, and how often a move was let happen.
-    pub rehomed: u64,
+    /// Rounds since the instance was last moved.
+    settled: u32,
+    /// Mean of the events per `ready_input` that had any, in sixteenths.
+    batch: u32,
+    /// Mean of the looks that found something, in 1024ths.
+    found: u32,
+    armings: u32,
+    /// How often the instance was let move, and was taken back.
     pub migrated: u64,
+    pub returned: u64,
 }
-
-/// From so many events per `ready_input` on, in sixteenths, the scheduler pollset
-/// is the better place.
-const BUSY: u32 = 3 * 16;
-
-/// A longer drain counts as this, so that one burst is forgotten in a dozen rounds.
-const BURST: usize = 16;
 
 impl Home {
     pub fn new() -> Home {
         Home {
             rounds: 0,
-            load: 0,
-            rehomed: 0,
+            settled: 0,
+            batch: 0,
+            found: 0,
+            armings: 0,
             migrated: 0,
+            returned: 0,
         }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.batch >= BUSY || self.found >= MOST
     }
 
     /// ERTS has called `ready_input`, and so many events were there.
-    pub fn after_ready(&mut self, events: usize) -> Place {
-        let events = events.min(BURST) as u32;
-        self.load = (self.load * 7 + 16 * events) / 8;
+    pub fn after_ready(&mut self, events: usize, registered: u32) -> Advice {
+        if events > 0 {
+            self.batch = (self.batch * 7 + 16 * events.min(LARGE) as u32) / 8;
+        }
         self.rounds = self.rounds.saturating_add(1);
-        if self.rounds == ROUNDS_TO_MOVE {
-            self.migrated += 1;
+        self.settled = self.settled.saturating_add(1);
+        let may_move = self.settled >= registered / REGISTERED_PER_ROUND;
+        match self.rounds {
+            ..ROUNDS_TO_STAY => {}
+            ROUNDS_TO_STAY if may_move && self.is_busy() => {
+                self.settled = 0;
+                self.migrated += 1;
+            }
+            ROUNDS_TO_STAY => {
+                self.rounds = 0;
+                return Advice::Stay;
+            }
+            ROUNDS_TO_MOVE.. if may_move && !self.is_busy() => {
+                self.rounds = 0;
+                self.settled = 0;
+                self.returned += 1;
+                return Advice::Return;
+            }
+            ROUNDS_TO_MOVE.. => {}
         }
-        if self.load < BUSY && self.rounds >= ROUNDS_TO_STAY {
-            self.rounds = 0;
-            self.rehomed += 1;
-            return Place::Anew;
-        }
-        Place::Keep
+        Advice::Keep
     }
 
-    /// Whether it is worth while to look for events when something is armed.
-    pub fn drains_in_control(&self) -> bool {
-        self.load < BUSY
+    /// Something was armed: whether to look into the instance now.
+    pub fn looks(&mut self) -> bool {
+        self.armings = self.armings.wrapping_add(1);
+        self.batch < BUSY && (self.found >= PAYS || self.armings % PROBE == 0)
+    }
+
+    /// A look found so many events.
+    pub fn after_look(&mut self, events: usize) {
+        let found = if events > 0 { 1024 } else { 0 };
+        self.found = (self.found * 15 + found) / 16;
     }
 }
 
@@ -72,21 +122,49 @@ mod tests {
     #[test]
     fn a_quiet_instance_never_moves() {
         let mut home = Home::new();
-        for _ in 0..1_000 {
-            home.after_ready(1);
-        }
-        assert_eq!(home.migrated, 0);
-        assert_eq!(home.rehomed, 1_000 / u64::from(ROUNDS_TO_STAY));
+        let stays = (0..900)
+            .filter(|_| home.after_ready(1, 10) == Advice::Stay)
+            .count();
+        assert_eq!((home.migrated, stays), (0, 100));
     }
 
     #[test]
     fn a_busy_instance_is_let_move_and_comes_back() {
         let mut home = Home::new();
         for _ in 0..100 {
-            assert_eq!(home.after_ready(100), Place::Keep);
+            assert_eq!(home.after_ready(100, 10), Advice::Keep);
         }
         assert_eq!(home.migrated, 1);
-        let rounds = (0..100).position(|_| home.after_ready(1) == Place::Anew);
+        let rounds = (0..100).position(|_| home.after_ready(1, 10) == Advice::Return);
         assert!(rounds.is_some_and(|rounds| rounds < 16), "{rounds:?}");
+    }
+
+    #[test]
+    fn moves_are_rare_where_much_is_registered() {
+        let mut home = Home::new();
+        for round in 0..80_000 {
+            home.after_ready(if round / 100 % 2 == 0 { 1 } else { 100 }, 8_000);
+        }
+        assert!(home.migrated + home.returned <= 80_000 / 2_000);
+        assert!(home.migrated > 0);
+    }
+
+    #[test]
+    fn looking_pays_while_it_finds_something() {
+        let mut home = Home::new();
+        let looks = |home: &mut Home, events| {
+            (0..1600)
+                .filter(|_| {
+                    let look = home.looks();
+                    if look {
+                        home.after_look(events);
+                    }
+                    look
+                })
+                .count()
+        };
+        assert_eq!(looks(&mut home, 0), 100);
+        assert!(looks(&mut home, 1) > 1_500);
+        assert!(looks(&mut home, 0) < 150);
     }
 }

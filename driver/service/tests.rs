@@ -5,7 +5,6 @@ use super::*;
 #[cfg(target_os = "linux")]
 use crate::pollset::epoll::Epoll;
 use crate::pollset::erts::{Erts, Selected};
-use crate::reference::Reference;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -153,17 +152,9 @@ impl Vm {
     }
 }
 
-/// A reference of node a@b, in the external format.
-const REFERENCE: &[u8] = &[
-    131, 90, 0, 1, 119, 3, b'a', b'@', b'b', 0, 0, 0, 1, 0, 0, 0, 7,
-];
-
 fn poll(fd: i32, kinds: Kinds) -> Request<'static> {
-    Request::Wait {
-        fd,
-        kinds,
-        reference: Reference::parse(REFERENCE).unwrap(),
-    }
+    let tag = Tag::Key(7);
+    Request::Poll { fd, kinds, tag }
 }
 
 fn set(fd: i32, kinds: Kinds) -> Request<'static> {
@@ -367,13 +358,10 @@ fn a_poll_that_finds_its_fd_ready_replaces_what_was_set(pollset: Which) {
     let mut vm = Vm::new(pollset);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    let poll = || Request::Poll { fd, kinds: READ };
     assert_eq!(vm.request(1, set(fd, both())), Ok(Answer::Done));
-    assert_eq!(vm.request(1, poll()), Ok(Answer::NotReady));
-    assert_eq!(vm.service.table.armed(fd), both());
     (&theirs).write_all(b"x").unwrap();
-    assert_eq!(vm.request(2, poll()), Err(Errno::EBUSY));
-    assert_eq!(vm.request(1, poll()), Ok(Answer::Ready(Kind::Read)));
+    assert_eq!(vm.request(2, poll(fd, READ)), Err(Errno::EBUSY));
+    assert_eq!(vm.request(1, poll(fd, READ)), Ok(Answer::Ready(Kind::Read)));
     assert_eq!(vm.service.table.armed(fd), WRITE);
     vm.fire(fd);
     assert_eq!(vm.host.sent(), []);

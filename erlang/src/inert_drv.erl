@@ -23,10 +23,11 @@
 %%   for ok, else the errno's name in lower case, `"ebadf"'.</li>
 %% <li>3 CHECK: as FDSET. The reply is the name of a kind that is ready, or
 %%   `"timeout"'.</li>
-%% <li>4 POLL: as CHECK, and if it is ready what the calling process had armed of
-%%   these kinds is cleared; or, with a fresh reference in the external term format
-%%   behind the mode: the reply is empty, and a message `{Reference, Result}' will
-%%   come.</li>
+%% <li>4 POLL: as FDSET, with a tag behind the mode. The reply is the name of a kind
+%%   that is ready, and then what the calling process had armed of these kinds is
+%%   cleared; or it is empty, and a message will come: `{inert_poll, Key, Result}' if
+%%   the tag is a big-endian signed 32-bit integer, `{Reference, Result}' if it is a
+%%   reference in the external term format.</li>
 %% <li>5 CANCEL: as FDCLR, for what a poll of the calling process has armed. The
 %%   reply is empty if that was cleared, and `"gone"' if its message has been
 %%   sent.</li>
@@ -46,8 +47,7 @@
 -export([fdset/3]).
 -export([fdclr/3]).
 -export([check/3]).
--export([poll/3]).
--export([wait/4]).
+-export([poll/4]).
 -export([cancel/3]).
 -export([info/1]).
 
@@ -143,17 +143,10 @@ fdclr(Port, FD, Bits) ->
 check(Port, FD, Bits) ->
     result(request(Port, ?CHECK, <<FD:32, Bits:32>>)).
 
-%% @private The kind that is ready now. Replaces what the process has armed of these
-%% kinds.
--spec poll(port() | atom(), integer(), bits()) -> {ok, kind()} | {error, timeout | error()}.
-poll(Port, FD, Bits) ->
-    result(request(Port, ?POLL, <<FD:32, Bits:32>>)).
-
-%% @private The message `{Reference, Result}' will come. The reference is in the
-%% external term format.
--spec wait(port() | atom(), integer(), bits(), binary()) -> ok | {error, error()}.
-wait(Port, FD, Bits, Reference) ->
-    ctl(Port, ?POLL, <<FD:32, Bits:32, Reference/binary>>).
+%% @private The kind that is ready now, or `ok': a message with the tag will come.
+-spec poll(port() | atom(), integer(), bits(), binary()) -> ok | {ok, kind()} | {error, error()}.
+poll(Port, FD, Bits, Tag) ->
+    result(request(Port, ?POLL, <<FD:32, Bits:32, Tag/binary>>)).
 
 %% @private Clears what the calling process's poll has armed. `gone': its message
 %% has been sent.
@@ -165,8 +158,8 @@ cancel(Port, FD, Bits) ->
 -spec info(port() | atom()) -> {ok, #{atom() => non_neg_integer()}} | {error, closed}.
 info(Port) ->
     try list_to_binary(erlang:port_control(Port, ?INFO, <<>>)) of
-        <<Armed:64, Processes:64, Delivered:64, Spurious:64, Stale:64, Wakeups:64, Rehomed:64,
-            Migrated:64>> ->
+        <<Armed:64, Processes:64, Delivered:64, Spurious:64, Stale:64, Wakeups:64, Migrated:64,
+            Returned:64>> ->
             {ok, #{
                 armed => Armed,
                 processes => Processes,
@@ -174,8 +167,8 @@ info(Port) ->
                 spurious => Spurious,
                 stale => Stale,
                 wakeups => Wakeups,
-                rehomed => Rehomed,
-                migrated => Migrated
+                migrated => Migrated,
+                returned => Returned
             }}
     catch
         error:badarg -> {error, closed}
@@ -195,7 +188,9 @@ request(Port, Command, Data) ->
         error:badarg -> {error, closed}
     end.
 
--spec result(kind() | timeout | {error, error()}) -> {ok, kind()} | {error, timeout | error()}.
+-spec result(ok | kind() | timeout | {error, error()}) ->
+    ok | {ok, kind()} | {error, timeout | error()}.
+result(ok) -> ok;
 result(timeout) -> {error, timeout};
 result({error, _} = Error) -> Error;
 result(Kind) -> {ok, Kind}.

@@ -52,11 +52,22 @@
 %% the default on Linux; `erts', ERTS's own pollset, the default elsewhere.
 -type error() :: inert_drv:error().
 
-%% How often a poll that waits longer looks whether the node has been renamed:
-%% see wait/3. In milliseconds.
+%% How often a poll by reference looks whether the node has been renamed: see
+%% wait/3. In milliseconds.
 -define(RENAME_CHECK, 5_000).
 
+%% What was armed and could not be cleared ends in a message, which is there or, if
+%% the port is just closing, about to be sent. So a wait for it ends at once,
+%% unless the driver broke down meanwhile. In milliseconds.
+-define(LAST_MESSAGE, 5_000).
+
+%% With so many messages in the mailbox a reference is cheaper than looking at them.
+-define(SHORT_MAILBOX, 32).
+
 -define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0))).
+
+%% Longer ones a receive does not take.
+-define(IS_ONE_STEP(T), (T =:= infinity orelse T =< 16#ffffffff)).
 
 %% Raises badarg for the calling function. Causes: argument's position => what it
 %% should be, for format_error/2.
@@ -220,24 +231,46 @@ wait_ready(_Port, FD, _Bits, _Timeout) when not ?IS_INT32(FD) ->
 wait_ready(Port, FD, Bits, 0) ->
     inert_drv:check(Port, FD, Bits);
 wait_ready(Port, FD, Bits, Timeout) ->
-    case inert_drv:poll(Port, FD, Bits) of
-        {error, timeout} -> wait_message(Port, FD, Bits, Timeout);
-        Done -> Done
+    case process_info(self(), message_queue_len) of
+        {message_queue_len, Length} when Length < ?SHORT_MAILBOX, ?IS_ONE_STEP(Timeout) ->
+            poll_by_key(Port, FD, Bits, Timeout);
+        _ ->
+            poll_by_reference(Port, FD, Bits, Timeout)
     end.
 
--spec wait_message(prim_inert(), fd(), inert_drv:bits(), timeout()) ->
+%% The usual way: what is in the mailbox is few messages to look at.
+-spec poll_by_key(prim_inert(), fd(), inert_drv:bits(), timeout()) ->
     {ok, inert_drv:kind()} | {error, error() | timeout | ecanceled}.
-wait_message(Port, FD, Bits, Timeout) ->
-    %% The compiler's receive marker: what was in the mailbox before the
-    %% reference was made is not looked at in the receive that matches on it.
+poll_by_key(Port, FD, Bits, Timeout) ->
+    Key = erlang:unique_integer([positive]) band 16#7fffffff,
+    case inert_drv:poll(Port, FD, Bits, <<Key:32>>) of
+        ok ->
+            receive
+                {inert_poll, Key, Result} -> ended(Result)
+            after Timeout ->
+                case inert_drv:cancel(Port, FD, Bits) of
+                    ok ->
+                        {error, timeout};
+                    _GoneOrClosed ->
+                        receive
+                            {inert_poll, Key, Result} -> ended(Result)
+                        after ?LAST_MESSAGE -> {error, closed}
+                        end
+                end
+            end;
+        Done ->
+            Done
+    end.
+
+%% With a long mailbox. The compiler's receive marker: what was in the mailbox
+%% before the reference was made is not looked at in the receive that matches on
+%% it. The reference costs a microsecond on its way through the driver.
+-spec poll_by_reference(prim_inert(), fd(), inert_drv:bits(), timeout()) ->
+    {ok, inert_drv:kind()} | {error, error() | timeout | ecanceled}.
+poll_by_reference(Port, FD, Bits, Timeout) ->
     Reference = make_ref(),
     External = term_to_binary(Reference),
-    case inert_drv:wait(Port, FD, Bits, External) of
-        ok when Timeout =< ?RENAME_CHECK ->
-            receive
-                {Reference, Result} -> ended(Result)
-            after Timeout -> timed_out(Port, FD, Bits, External)
-            end;
+    case inert_drv:poll(Port, FD, Bits, External) of
         ok ->
             Deadline = deadline(Timeout),
             case wait(Reference, External, Deadline) of
@@ -245,8 +278,12 @@ wait_message(Port, FD, Bits, Timeout) ->
                 timeout -> timed_out(Port, FD, Bits, External);
                 renamed -> again(Port, FD, Bits, External, Deadline)
             end;
-        Error ->
-            Error
+        {error, einval} when ?IS_ONE_STEP(Timeout) ->
+            %% The driver knows references of a few nodes only, and this one has
+            %% had more names than that.
+            poll_by_key(Port, FD, Bits, Timeout);
+        Done ->
+            Done
     end.
 
 %% Waits for the message in steps. A node that is renamed (net_kernel:start/2 on
@@ -287,7 +324,7 @@ timed_out(Port, FD, Bits, External) ->
             Reference = binary_to_term(External),
             receive
                 {Reference, Result} -> ended(Result)
-            after 0 -> {error, closed}
+            after ?LAST_MESSAGE -> {error, closed}
             end
     end.
 
