@@ -67,6 +67,8 @@ impl Answer {
 /// What INFO tells of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
+    /// The pollset: 0 is erts, 1 epoll.
+    pub pollset: u64,
     /// Waiters now.
     pub armed: u64,
     /// Processes that are monitored: those that have armed something and live.
@@ -87,8 +89,9 @@ pub struct Counters {
 }
 
 impl Counters {
-    fn values(&self) -> [u64; 8] {
+    fn values(&self) -> [u64; 9] {
         [
+            self.pollset,
             self.armed,
             self.processes,
             self.delivered,

@@ -10,6 +10,7 @@
 -export([start/1]).
 -export([handle/1]).
 -export([wait/2]).
+-export([looks/0]).
 -export([arm/1]).
 -export([close/1]).
 
@@ -36,6 +37,10 @@ handle(FD) ->
 wait(FD, Mode) ->
     {ok, Mode} = inert:poll(FD, Mode, infinity),
     ok.
+
+%% @private
+looks() ->
+    true.
 
 %% @private
 arm(FD) ->

@@ -8,6 +8,7 @@
 -export([start/1]).
 -export([handle/1]).
 -export([wait/2]).
+-export([looks/0]).
 -export([arm/1]).
 -export([close/1]).
 
@@ -29,6 +30,10 @@ wait(Resource, Mode) ->
     receive
         {select, Resource, Ref, _Ready} -> ok
     end.
+
+%% @private
+looks() ->
+    false.
 
 %% @private
 arm(Resource) ->

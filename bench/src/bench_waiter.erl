@@ -20,6 +20,9 @@
 -callback handle(fdio:fd()) -> handle().
 %% Blocks the caller until the fd is ready.
 -callback wait(handle(), read | write) -> ok.
+%% Whether waiting for a fd that is ready is a plain look at it, which makes reading first to
+%% see whether there is anything superfluous. Elsewhere that is the usual loop.
+-callback looks() -> boolean().
 %% Asks for a message when there is something to read, and does not wait for it.
 -callback arm(handle()) -> ok.
 %% Closes a fd that nobody waits for.
@@ -28,16 +31,21 @@
 %% What one read takes at most, here and in the Rust server.
 -define(CHUNK, 4096).
 
-%% @doc Reads, and waits only if there is nothing to read.
+%% @doc Reads, and waits only if there is nothing to read; which of both comes first is as the
+%% waiter's users write it.
 -spec recv(module(), handle(), fdio:fd()) -> {ok, binary()} | {error, fdio:posix()}.
 recv(Waiter, Handle, FD) ->
+    ok = look(Waiter:looks(), Waiter, Handle),
     case fdio:recv(FD, ?CHUNK) of
         {error, eagain} ->
-            ok = Waiter:wait(Handle, read),
+            ok = look(not Waiter:looks(), Waiter, Handle),
             recv(Waiter, Handle, FD);
         Result ->
             Result
     end.
+
+look(true, Waiter, Handle) -> Waiter:wait(Handle, read);
+look(false, _Waiter, _Handle) -> ok.
 
 %% @doc Writes all, and waits only if not all fits.
 -spec send(module(), handle(), fdio:fd(), binary()) -> ok | {error, fdio:posix()}.

@@ -212,6 +212,7 @@ impl Pollset for Epoll {
 
     fn count(&self, counters: &mut Counters) {
         counters.returned = self.home.returned;
+        counters.pollset = 1;
         counters.migrated = self.home.migrated;
     }
 

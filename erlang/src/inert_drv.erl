@@ -155,12 +155,13 @@ cancel(Port, FD, Bits) ->
     request(Port, ?CANCEL, <<FD:32, Bits:32>>).
 
 %% @private A row of counters: see Counters in driver/wire.rs.
--spec info(port() | atom()) -> {ok, #{atom() => non_neg_integer()}} | {error, closed}.
+-spec info(port() | atom()) -> {ok, #{pollset := erts | epoll, atom() => non_neg_integer()}} | {error, closed}.
 info(Port) ->
     try list_to_binary(erlang:port_control(Port, ?INFO, <<>>)) of
-        <<Armed:64, Processes:64, Delivered:64, Spurious:64, Stale:64, Wakeups:64, Migrated:64,
+        <<Pollset:64, Armed:64, Processes:64, Delivered:64, Spurious:64, Stale:64, Wakeups:64, Migrated:64,
             Returned:64>> ->
             {ok, #{
+                pollset => lists:nth(Pollset + 1, [erts, epoll]),
                 armed => Armed,
                 processes => Processes,
                 delivered => Delivered,
