@@ -46,9 +46,9 @@ pub fn render(results: &Results, notes: &str, syscalls: Option<&str>) -> String 
          `bench/run full cases=c peers=inert_epoll,socket rounds=3` runs a part. Nothing else should run \
          meanwhile: the load generator and the server share the machine's cores.\n\n\
          Every measurement has a VM of its own with default settings. In each round the peers take \
-         turns at every point. Peers on raw fds make the same system calls through the same NIF \
-         (`examples/fdio`) in the same loop, read first and wait only if there is nothing, and differ only \
-         in what they wait with. All servers have one process per connection, handle \
+         turns at every point. Peers on raw fds read and write through the same NIF \
+         (`examples/fdio`), each in the loop that is usual for it: with inert wait, then read, since a \
+         poll looks at the fd itself; with enif_select read, and wait if there is nothing. All servers have one process per connection, handle \
          binaries and set `nodelay`; `socket` uses `nowait` and its select message.\n\n\
          ## Targets\n\n",
         rounds = if results.rounds == 1 {
