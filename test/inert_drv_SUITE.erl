@@ -31,6 +31,7 @@
 -export([no_bytes_are_a_reference_but_a_reference/1]).
 -export([foreign_references_are_harmless/1]).
 -export([foreign_references_leak_no_atoms/1]).
+-export([foreign_references_shut_nobody_out/1]).
 -export([huge_data_is_refused/1]).
 
 %% loading
@@ -113,6 +114,7 @@ topics() ->
             no_bytes_are_a_reference_but_a_reference,
             foreign_references_are_harmless,
             foreign_references_leak_no_atoms,
+            foreign_references_shut_nobody_out,
             huge_data_is_refused
         ]},
         {loading, [
@@ -630,6 +632,29 @@ ask_foreign(Port, A, B) ->
     _ = flush(),
     [] = control(Port, ?FDCLR, A, 1),
     inert_test:drain(A).
+
+%% Whoever polls by the public API gets along, whatever others have sent before.
+foreign_references_shut_nobody_out(Config) ->
+    Port = port(Config),
+    {A, B} = full_pair(),
+    _ = result(run(fun() -> [ask_foreign(Port, A, B) || _ <- lists:seq(1, 20)] end)),
+    Waiting = [{unasked, N} || N <- lists:seq(1, 1000)],
+    [
+        begin
+            Poller = run(fun() ->
+                [self() ! Message || Message <- Mailbox],
+                Result = prim_inert:poll(Port, A, read, Timeout),
+                {Result, flush() =:= Mailbox}
+            end),
+            ?assertEqual({Timeout, Poller}, {Timeout, blocked(Poller)}),
+            make_readable(B),
+            ?assertEqual({Timeout, {{ok, read}, true}}, {Timeout, result(Poller)}),
+            inert_test:drain(A)
+        end
+     || Mailbox <- [[], Waiting],
+        Timeout <- [infinity, 4000, 3_600_000, 1 bsl 32 - 1, 1 bsl 32, 1 bsl 40, 1 bsl 70]
+    ],
+    close([A, B]).
 
 huge_data_is_refused(Config) ->
     Port = port(Config),
