@@ -1,6 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where ERTS should watch the epoll instance, and when to look into it without
 //! ERTS: a policy, which knows numbers only.
+//!
+//! ERTS's poll thread suits a quiet instance: an event wakes it, and the port is
+//! scheduled at once. The scheduler pollset suits a busy one: no thread is woken
+//! for each batch, and batches grow. Echo over loopback TCP, 64 bytes, requests
+//! per second, medians of 4 runs in turns on a noisy machine (2 cores, OTP 25), the
+//! other columns with BUSY and MOST set so that they are never or always reached:
+//!
+//! | connections | always poll thread | always schedulers | this policy |
+//! | ---: | ---: | ---: | ---: |
+//! | 1 | 37,400 | 36,700 | 36,600 |
+//! | 10 | 76,400 | 70,800 | 79,400 |
+//! | 100 | 73,400 | 76,200 | 85,700 |
+//!
+//! Looking into the instance when something is armed saves the way through ERTS
+//! where processes of one VM talk to each other: a round trip of one pair took 30 us
+//! without and 19 us with it (medians of 3). An external client's events are not there yet
+//! then, so a look that keeps finding nothing is taken rarely.
+//!
+//! The state is `rounds` (ERTS's own count, as far as it can be known), and two
+//! means. Leaving the poll thread is a matter of not deselecting in time.
 
 /// From this round of `ready_input` on without a deselect, the instance is taken
 /// to be in the scheduler pollset. ERTS moves it at the end of the round in which
