@@ -1066,7 +1066,7 @@ poll_leaves_nothing_behind_after_an_exit_signal(_Config) ->
 poll_leaves_nothing_behind_when_timeouts_race_with_events(_Config) ->
     {A, B} = pair(),
     Poller = run(fun() ->
-        Results = [race(A) || _ <- lists:seq(1, 500)],
+        Results = [race(A) || _ <- lists:seq(1, 200)],
         inert_test:quiet_barrier(inert),
         {lists:usort(Results), now_there()}
     end),
