@@ -67,7 +67,8 @@
 -define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0))).
 
 %% Longer ones a receive does not take.
--define(IS_ONE_STEP(T), (T =:= infinity orelse T =< 16#ffffffff)).
+-define(ONE_STEP, 16#ffffffff).
+-define(IS_ONE_STEP(T), (T =:= infinity orelse T =< ?ONE_STEP)).
 
 %% Raises badarg for the calling function. Causes: argument's position => what it
 %% should be, for format_error/2.
@@ -278,12 +279,22 @@ poll_by_reference(Port, FD, Bits, Timeout) ->
                 timeout -> timed_out(Port, FD, Bits, External);
                 renamed -> again(Port, FD, Bits, External, Deadline)
             end;
-        {error, einval} when ?IS_ONE_STEP(Timeout) ->
-            %% The driver knows references of a few nodes only, and this one has
-            %% had more names than that.
-            poll_by_key(Port, FD, Bits, Timeout);
+        {error, einval} ->
+            %% The driver takes references of a few nodes only, and this one has
+            %% had more names than that, or somebody sent it others.
+            poll_without_reference(Port, FD, Bits, Timeout);
         Done ->
             Done
+    end.
+
+-spec poll_without_reference(prim_inert(), fd(), inert_drv:bits(), timeout()) ->
+    {ok, inert_drv:kind()} | {error, error() | timeout | ecanceled}.
+poll_without_reference(Port, FD, Bits, Timeout) when ?IS_ONE_STEP(Timeout) ->
+    poll_by_key(Port, FD, Bits, Timeout);
+poll_without_reference(Port, FD, Bits, Timeout) ->
+    case poll_by_key(Port, FD, Bits, ?ONE_STEP) of
+        {error, timeout} -> poll_without_reference(Port, FD, Bits, Timeout - ?ONE_STEP);
+        Done -> Done
     end.
 
 %% Waits for the message in steps. A node that is renamed (net_kernel:start/2 on
