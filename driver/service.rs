@@ -68,7 +68,7 @@ pub struct Service<P> {
     keeper: Keeper,
     /// What has happened; what is, is filled in when somebody asks.
     counters: Counters,
-    /// Used by `ready` alone; kept to save its memory from being made anew.
+    /// Empty between calls; kept to save their memory from being made anew.
     fds: Vec<i32>,
     polled: Vec<PollFd>,
 }

@@ -223,6 +223,8 @@ pub fn close(fd: i32) {
 /// Whether C (c_src_shim/shim.c, compiled against the installed erl_driver.h)
 /// makes of a fd the event that `erl_driver` makes of it: the number, in a word.
 pub fn event_is_a_word() -> bool {
+    // SAFETY: declared as in c_src_shim/shim.h, compiled into this driver by
+    // build.rs; both convert a number and touch nothing else.
     unsafe extern "C" {
         safe fn erl_drv_shim_event_from_fd(fd: c_int) -> *mut std::ffi::c_void;
         safe fn erl_drv_shim_fd_from_event(event: *mut std::ffi::c_void) -> c_int;

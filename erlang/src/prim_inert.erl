@@ -64,6 +64,7 @@
 %% With so many messages in the mailbox a reference is cheaper than looking at them.
 -define(SHORT_MAILBOX, 32).
 
+-define(IS_MODE(M), (M =:= read orelse M =:= write orelse M =:= read_write)).
 -define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0))).
 
 %% Longer ones a receive does not take.
@@ -114,7 +115,7 @@ stop(Port) ->
 %% @equiv fdset(Port, FD, read)
 -spec fdset(prim_inert(), fd()) -> ok | {error, error()}.
 fdset(Port, FD) when is_integer(FD) ->
-    set(Port, FD, 1);
+    set(Port, FD, inert_drv:encode(read));
 fdset(Port, FD) ->
     ?BADARG([Port, FD], #{2 => fd}).
 
@@ -132,7 +133,7 @@ fdset(Port, FD, Options) ->
 %% @equiv fdclr(Port, FD, read_write)
 -spec fdclr(prim_inert(), fd()) -> ok | {error, error()}.
 fdclr(Port, FD) when is_integer(FD) ->
-    clear(Port, FD, 3);
+    clear(Port, FD, inert_drv:encode(read_write));
 fdclr(Port, FD) ->
     ?BADARG([Port, FD], #{2 => fd}).
 
@@ -150,7 +151,7 @@ fdclr(Port, FD, Options) ->
 %% @equiv poll(Port, FD, read, infinity)
 -spec poll(prim_inert(), fd()) -> {ok, read} | {error, error() | ecanceled}.
 poll(Port, FD) when is_integer(FD) ->
-    wait_ready(Port, FD, 1, infinity);
+    wait_ready(Port, FD, inert_drv:encode(read), infinity);
 poll(Port, FD) ->
     ?BADARG([Port, FD], #{2 => fd}).
 
@@ -354,15 +355,13 @@ left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
 
 %% The first of several values for an option counts, as in proplists.
 -spec options(term(), mode()) -> {ok, inert_drv:bits(), timeout()} | {error, einval} | badarg.
-options(read, _Default) -> {ok, 1, infinity};
-options(write, _Default) -> {ok, 2, infinity};
-options(read_write, _Default) -> {ok, 3, infinity};
+options(Mode, _Default) when ?IS_MODE(Mode) -> {ok, inert_drv:encode(Mode), infinity};
 options(Options, Default) when is_list(Options) -> options(Options, Default, #{});
 options(_, _Default) -> {error, einval}.
 
 -spec options(term(), mode(), #{mode => mode(), timeout => timeout()}) ->
     {ok, inert_drv:bits(), timeout()} | {error, einval} | badarg.
-options([{mode, Mode} | Rest], Default, Found) when Mode =:= read; Mode =:= write; Mode =:= read_write ->
+options([{mode, Mode} | Rest], Default, Found) when ?IS_MODE(Mode) ->
     options(Rest, Default, maps:merge(#{mode => Mode}, Found));
 options([{timeout, Timeout} | Rest], Default, Found) when ?IS_TIMEOUT(Timeout) ->
     options(Rest, Default, maps:merge(#{timeout => Timeout}, Found));
