@@ -11,6 +11,10 @@ SHELL = /bin/sh
 # An argument for `make test` and `make check`: a part of stages' names.
 ONLY =
 
+# Where `make install` installs: a directory of OTP applications.
+PREFIX = /usr/local
+ERLANG_LIB_DIR = $(PREFIX)/lib/erlang/lib
+
 all: build
 
 help:
@@ -19,6 +23,9 @@ help:
 	@echo 'make test     install what is missing, and run every check and test'
 	@echo 'make check    only the checks: format, lints, docs, types, headers'
 	@echo 'make shell    an Erlang shell with inert, fdio and the examples loaded'
+	@echo 'make docs     the reference as HTML, in _build/docs'
+	@echo 'make install  what is built, into PREFIX/lib/erlang/lib (PREFIX=/usr/local, DESTDIR=)'
+	@echo 'make uninstall  removes that again'
 	@echo 'make deps     only install what is missing (scripts/bootstrap)'
 	@echo 'make driver   only the driver: priv/inert_drv.so'
 	@echo 'make fdio     only the NIF that examples and tests use for raw fds'
@@ -42,6 +49,24 @@ deps:
 # a dependency.
 driver:
 	@scripts/build-cdylib inert_drv priv/inert_drv.so
+
+# What h/1,2 print in the Erlang shell and in IEx. The link is for those who look
+# no further than the application's directory.
+chunks: doc/chunks/inert.chunk
+	@[ ! -d _build/default/lib/inert ] || ln -sfn ../../../../doc _build/default/lib/inert/doc
+
+doc/chunks/inert.chunk: erlang/src/*.erl scripts/docs-erlang
+	@scripts/docs-erlang chunks doc erlang/src/*.erl
+
+docs: need-build
+	@scripts/docs
+
+# For distributions, and for `sudo make install`: builds nothing.
+install:
+	@DESTDIR="$(DESTDIR)" scripts/install install "$(ERLANG_LIB_DIR)"
+
+uninstall:
+	@DESTDIR="$(DESTDIR)" scripts/install uninstall "$(ERLANG_LIB_DIR)"
 
 # examples/fdio is laid out like an installed application, NIF and all.
 fdio: build
@@ -89,7 +114,7 @@ clean: clean-driver
 
 # A CARGO_TARGET_DIR is its owner's to clean: other projects may share it.
 clean-driver:
-	rm -rf priv target
+	rm -rf priv target doc
 
-.PHONY: all help build need-build deps driver fdio examples suites demo test check bench \
+.PHONY: all help build need-build deps driver chunks docs install uninstall fdio examples suites demo test check bench \
 	bench-quick shell clean clean-driver
