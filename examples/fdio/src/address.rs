@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Socket addresses as Erlang writes them:
-//! `{inet:ip_address(), inet:port_number()} | {unix, binary()}`.
+//! `{inet:ip_address(), inet:port_number()} | {unix, binary()} |
+//! {netlink, PortId, Groups}`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::io::{Errno, Result};
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
 use rustler::types::tuple::{get_tuple, make_tuple};
 use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, NewBinary, NifResult, Term};
 
 mod atoms {
-    rustler::atoms! { unix }
+    rustler::atoms! { netlink, unix }
 }
 
 /// The address of a socket.
@@ -21,6 +23,8 @@ pub enum Address {
     /// The bytes of `sun_path`: a path, a zero byte and an abstract name, or
     /// nothing for a socket without a name.
     Unix(Vec<u8>),
+    /// A port and a mask of multicast groups.
+    Netlink(SocketAddrNetlink),
 }
 
 impl Address {
@@ -28,6 +32,7 @@ impl Address {
     pub fn to_any(&self) -> Result<SocketAddrAny> {
         Ok(match self {
             Self::Ip(ip) => (*ip).into(),
+            Self::Netlink(netlink) => (*netlink).into(),
             Self::Unix(path) => match path.as_slice() {
                 [] => SocketAddrUnix::new_unnamed(),
                 [0, name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
@@ -42,8 +47,10 @@ impl TryFrom<SocketAddrAny> for Address {
     type Error = Errno;
 
     fn try_from(any: SocketAddrAny) -> Result<Self> {
-        if any.address_family() != AddressFamily::UNIX {
-            return Ok(Self::Ip(any.try_into()?));
+        match any.address_family() {
+            AddressFamily::UNIX => {}
+            AddressFamily::NETLINK => return Ok(Self::Netlink(any.try_into()?)),
+            _ => return Ok(Self::Ip(any.try_into()?)),
         }
         let unix = SocketAddrUnix::try_from(any)?;
         let path = match (unix.path_bytes(), unix.abstract_name()) {
@@ -61,6 +68,9 @@ impl Encoder for Address {
     fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
         match self {
             Self::Ip(ip) => (encode_ip(env, ip.ip()), ip.port()).encode(env),
+            Self::Netlink(address) => {
+                (atoms::netlink(), address.pid(), address.groups()).encode(env)
+            }
             Self::Unix(path) => {
                 let mut binary = NewBinary::new(env, path.len());
                 binary.as_mut_slice().copy_from_slice(path);
@@ -84,6 +94,12 @@ fn encode_ip(env: Env<'_>, ip: IpAddr) -> Term<'_> {
 
 impl<'a> Decoder<'a> for Address {
     fn decode(term: Term<'a>) -> NifResult<Self> {
+        if let Ok((kind, port, groups)) = term.decode::<(Atom, u32, u32)>() {
+            return match kind == atoms::netlink() {
+                true => Ok(Self::Netlink(SocketAddrNetlink::new(port, groups))),
+                false => Err(Error::BadArg),
+            };
+        }
         let (kind, rest): (Term<'a>, Term<'a>) = term.decode()?;
         if kind
             .decode::<Atom>()

@@ -7,10 +7,12 @@
 //! never have been open. The kernel is the judge: it looks the number up in
 //! every call and answers EBADF. Only negative numbers are turned away before.
 
-use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::mem::offset_of;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{Errno, Result};
+use rustix::ioctl::{Opcode, Updater, ioctl};
 use rustler::{Decoder, Encoder, Env, NifResult, Term, TermType};
 
 /// A descriptor's number, as Erlang gave it.
@@ -67,6 +69,45 @@ impl Fd {
         }
     }
 }
+
+const IFREQ_REST: usize = size_of::<libc::ifreq>() - libc::IFNAMSIZ - size_of::<i16>();
+
+/// What `TUNSETIFF` reads and writes: a `struct ifreq`, of which it uses the
+/// name and the flags.
+#[repr(C)]
+pub struct TunRequest {
+    pub name: [u8; libc::IFNAMSIZ],
+    pub flags: i16,
+    rest: [u8; IFREQ_REST],
+}
+
+impl TunRequest {
+    pub const ZERO: Self = Self {
+        name: [0; libc::IFNAMSIZ],
+        flags: 0,
+        rest: [0; IFREQ_REST],
+    };
+
+    /// ioctl(2) with `TUNSETIFF`: `fd`, open on /dev/net/tun, becomes the other
+    /// end of a network device. The device's name is written back.
+    pub fn attach(&mut self, fd: impl AsFd) -> Result<()> {
+        // SAFETY: of an `ifreq` this has the size and, checked below, the place
+        // of the two fields; all of it is initialised, and any bytes that the
+        // kernel writes are valid for its integers. Drivers other than tun's do
+        // not know the opcode, and answer ENOTTY or EINVAL.
+        unsafe {
+            ioctl(
+                fd,
+                Updater::<{ libc::TUNSETIFF as Opcode }, Self>::new(self),
+            )
+        }
+    }
+}
+
+const _: () = {
+    assert!(size_of::<TunRequest>() == size_of::<libc::ifreq>());
+    assert!(offset_of!(TunRequest, flags) == offset_of!(libc::ifreq, ifr_ifru));
+};
 
 /// What the C library's call that has just failed left in errno.
 fn last_errno() -> Errno {

@@ -40,6 +40,10 @@
 -export([pipe/0]).
 -export([eventfd/0]).
 -export([openpty/0]).
+-export([tcgetattr/1]).
+-export([tcsetattr/2]).
+-export([tiocexcl/1]).
+-export([tun/2]).
 -export([set_nonblock/2]).
 -export([is_open/1]).
 -export([max_fds/0]).
@@ -64,8 +68,10 @@
 -export_type([posix/0]).
 -export_type([address/0]).
 -export_type([open_mode/0]).
+-export_type([line/0]).
 -export_type([domain/0]).
 -export_type([type/0]).
+-export_type([protocol/0]).
 -export_type([socket_option/0]).
 
 -on_load(load/0).
@@ -77,16 +83,35 @@
 %% An errno's name in lower case: `ebadf', `eagain', `econnrefused', ...
 %% `eunknown' stands for a number that Linux had not named by 2025.
 
--type address() :: {inet:ip_address(), inet:port_number()} | {unix, binary()}.
+-type address() ::
+    {inet:ip_address(), inet:port_number()}
+    | {unix, binary()}
+    | {netlink, PortId :: 0..16#ffffffff, Groups :: 0..16#ffffffff}.
 %% A socket's address. That of a unix socket is a path, a zero byte and a name in
-%% the abstract namespace (see unix(7)), or `<<>>' for a socket without a name.
+%% the abstract namespace (see unix(7)), or `<<>>' for a socket without a name. That of a netlink
+%% socket is its port, 0 for the kernel's, and a mask of multicast groups (see netlink(7)). For an
+%% ICMP socket the port means nothing.
 
 -type open_mode() :: read | write | append | creat | excl | trunc.
 %% `append' implies `write'. Neither `read' nor `write' means `read'.
 
--type domain() :: inet | inet6 | unix.
+-type line() :: #{
+    speed => pos_integer(),
+    data_bits => 5..8,
+    parity => none | even | odd,
+    stop_bits => 1 | 2,
+    flow => none | hardware | software
+}.
+%% The settings of a serial line. `speed' is in bits a second. `flow' is how a side that cannot
+%% take more stops the other: RTS/CTS (`hardware') or XON/XOFF (`software', for text only, as two bytes
+%% are not data then).
 
--type type() :: stream | dgram | seqpacket.
+-type domain() :: inet | inet6 | unix | netlink.
+
+-type type() :: stream | dgram | seqpacket | raw.
+
+-type protocol() :: 0 | icmp | icmpv6.
+%% 0 is the domain's and type's own: TCP or UDP for inet and inet6, `NETLINK_ROUTE' for netlink.
 
 -type socket_option() :: reuseaddr | nodelay | keepalive | sndbuf | rcvbuf.
 
@@ -217,6 +242,70 @@ eventfd() ->
 openpty() ->
     erlang:nif_error(not_loaded).
 
+%% @doc The settings of a terminal's line, all of `line()': tcgetattr(3).
+%%
+%% ```
+%% {ok, #{speed := 9600, data_bits := 8, parity := none}} = fdio:tcgetattr(FD).
+%% '''
+%%
+%% Errors: `enotty' (no terminal), `eio' (it has been unplugged), `ebadf'.
+-spec tcgetattr(fd()) -> {ok, line()} | {error, posix()}.
+tcgetattr(_FD) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Makes a line raw (no echo, no line editing, no signals, every byte as it is), lets
+%% it ignore the modem control lines, and changes the settings given: tcsetattr(3).
+%%
+%% A device may do without what it cannot do, and the answer is `ok' all the same: `tcgetattr/1' tells what
+%% it made of it.
+%%
+%% ```
+%% ok = fdio:tcsetattr(FD, #{speed => 115200, parity => even}).
+%% '''
+%%
+%% Errors: `enotty' (no terminal), `einval' (a speed out of the device's reach), `eio' (it has been unplugged),
+%% `ebadf'.
+-spec tcsetattr(fd(), line()) -> ok | {error, posix()}.
+tcsetattr(_FD, _Line) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Keeps others from opening this terminal until all its fds are closed: ioctl_tty(2),
+%% `TIOCEXCL'. Their open(2) fails with `ebusy', unless they are root.
+%%
+%% ```
+%% ok = fdio:tiocexcl(FD).
+%% '''
+%%
+%% Errors: `enotty' (no terminal), `eio' (it has been unplugged), `ebadf'.
+-spec tiocexcl(fd()) -> ok | {error, posix()}.
+tiocexcl(_FD) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc A network device whose other end is the fd: the kernel's tuntap.rst. What the kernel sends
+%% through the device is what the fd reads, one packet (`tun': IP) or frame (`tap': Ethernet) a
+%% read, cut if longer than `Max'; what is written is what the kernel receives. The device is gone
+%% when the fd is closed, unless it was made to stay (`ip tuntap add').
+%%
+%% `Name' is at most 15 bytes. One that exists, and is free, is used; else it is created, which needs
+%% the right to (CAP_NET_ADMIN). In it `%d' stands for a number that the kernel chooses, and `""' for
+%% `"tun%d"' or `"tap%d"'.
+%%
+%% ```
+%% {ok, {FD, <<"tun0">>}} = fdio:tun(tun, "tun%d").
+%% '''
+%%
+%% Errors: `eperm', `eacces', `enoent' (no /dev/net/tun), `enodev' (the kernel has no such driver),
+%% `ebusy' (somebody has it), `einval' (a device of another kind, or no name), `enametoolong', `emfile'.
+-spec tun(tun | tap, Name :: binary() | string()) ->
+    {ok, {fd(), Name :: binary()}} | {error, posix()}.
+tun(Kind, Name) when is_list(Name) ->
+    case unicode:characters_to_binary(Name) of
+        Binary when is_binary(Binary) -> tun_nif(Kind, Binary);
+        _NotText -> error(badarg, [Kind, Name])
+    end;
+tun(Kind, Name) ->
+    tun_nif(Kind, Name).
+
 %% @doc Switches non-blocking mode on or off: fcntl(2), `O_NONBLOCK'. For fds that come from
 %% elsewhere, and for tests.
 %%
@@ -265,18 +354,22 @@ socketpair() ->
 %% '''
 %%
 %% Errors: `emfile', `enfile'.
--spec socketpair(type()) -> {ok, {fd(), fd()}} | {error, posix()}.
+-spec socketpair(stream | dgram | seqpacket) -> {ok, {fd(), fd()}} | {error, posix()}.
 socketpair(_Type) ->
     erlang:nif_error(not_loaded).
 
-%% @doc A socket: socket(2). The only protocol is 0: TCP or UDP for inet and inet6.
+%% @doc A socket: socket(2). An ICMP socket of type `dgram' sends and receives echoes and no more, but
+%% needs no rights where the sysctl net.ipv4.ping_group_range has the user's group; `raw' needs
+%% CAP_NET_RAW.
 %%
 %% ```
-%% {ok, FD} = fdio:socket(inet, stream, 0).
+%% {ok, FD} = fdio:socket(inet, stream, 0),
+%% {ok, Ping} = fdio:socket(inet, dgram, icmp).
 %% '''
 %%
-%% Errors: `emfile', `enfile', `eafnosupport', `esocktnosupport' (no such type in this domain).
--spec socket(domain(), type(), Protocol :: 0) -> {ok, fd()} | {error, posix()}.
+%% Errors: `emfile', `enfile', `eafnosupport', `esocktnosupport' (no such type in this domain),
+%% `eprotonosupport' (no such protocol of this type), `eacces' and `eperm' (not allowed).
+-spec socket(domain(), type(), protocol()) -> {ok, fd()} | {error, posix()}.
 socket(_Domain, _Type, _Protocol) ->
     erlang:nif_error(not_loaded).
 
@@ -455,6 +548,10 @@ recv_oob(_FD, _Max) ->
 
 -spec open_nif(binary(), [open_mode()]) -> {ok, fd()} | {error, posix()}.
 open_nif(_Path, _Modes) ->
+    erlang:nif_error(not_loaded).
+
+-spec tun_nif(tun | tap, binary()) -> {ok, {fd(), binary()}} | {error, posix()}.
+tun_nif(_Kind, _Name) ->
     erlang:nif_error(not_loaded).
 
 -spec set_switch_nif(fd(), socket_option(), term()) -> ok | {error, posix()}.

@@ -14,6 +14,8 @@
 //! | `choice.rs` | arguments that are one atom of a few |
 //! | `file.rs` | calls that work on any descriptor |
 //! | `socket.rs` | calls that want a socket |
+//! | `tty.rs` | calls that want a terminal |
+//! | `tun.rs` | TUN and TAP devices |
 //!
 //! Every function here runs on a normal scheduler, so none may block: new
 //! descriptors are non-blocking, and a call that would wait on a descriptor
@@ -29,5 +31,7 @@ mod errno;
 mod fd;
 mod file;
 mod socket;
+mod tty;
+mod tun;
 
 rustler::init!("fdio");

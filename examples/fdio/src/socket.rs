@@ -4,7 +4,9 @@
 
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, Result};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt,
+};
 use rustler::{Binary, Decoder, Env, NifResult, Term};
 
 use crate::address::Address;
@@ -14,7 +16,7 @@ use crate::fd::Fd;
 use crate::file::{Max, read_with, write_with};
 
 choice! {
-    Domain { Inet inet, Inet6 inet6, Unix unix }
+    Domain { Inet inet, Inet6 inet6, Unix unix, Netlink netlink }
 }
 
 impl From<Domain> for AddressFamily {
@@ -23,12 +25,13 @@ impl From<Domain> for AddressFamily {
             Domain::Inet => Self::INET,
             Domain::Inet6 => Self::INET6,
             Domain::Unix => Self::UNIX,
+            Domain::Netlink => Self::NETLINK,
         }
     }
 }
 
 choice! {
-    Type { Stream stream, Dgram dgram, Seqpacket seqpacket }
+    Type { Stream stream, Dgram dgram, Seqpacket seqpacket, Raw raw }
 }
 
 impl From<Type> for SocketType {
@@ -37,19 +40,39 @@ impl From<Type> for SocketType {
             Type::Stream => Self::STREAM,
             Type::Dgram => Self::DGRAM,
             Type::Seqpacket => Self::SEQPACKET,
+            Type::Raw => Self::RAW,
         }
     }
 }
 
-/// 0, the domain's and type's own protocol, is all there is; else badarg.
-struct DefaultProtocol;
+/// A pair is of unix sockets, for which raw would be another word for dgram.
+struct PairType(Type);
 
-impl<'a> Decoder<'a> for DefaultProtocol {
+impl<'a> Decoder<'a> for PairType {
     fn decode(term: Term<'a>) -> NifResult<Self> {
         match term.decode()? {
-            0u32 => Ok(Self),
-            _ => Err(rustler::Error::BadArg),
+            Type::Raw => Err(rustler::Error::BadArg),
+            kind => Ok(Self(kind)),
         }
+    }
+}
+
+choice! {
+    Named { Icmp icmp, Icmpv6 icmpv6 }
+}
+
+/// 0, the domain's and type's own, or one of a few that must be named.
+struct ProtocolOrDefault(Option<Protocol>);
+
+impl<'a> Decoder<'a> for ProtocolOrDefault {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        if term.decode().is_ok_and(|number: u32| number == 0) {
+            return Ok(Self(None));
+        }
+        Ok(Self(Some(match term.decode()? {
+            Named::Icmp => ipproto::ICMP,
+            Named::Icmpv6 => ipproto::ICMPV6,
+        })))
     }
 }
 
@@ -68,13 +91,18 @@ choice! {
 const NEW: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
 #[rustler::nif]
-fn socket(domain: Domain, kind: Type, _protocol: DefaultProtocol) -> Reply<Fd> {
-    Ok(rustix::net::socket_with(domain.into(), kind.into(), NEW, None)?.into())
+fn socket(domain: Domain, kind: Type, protocol: ProtocolOrDefault) -> Reply<Fd> {
+    // A protocol's number means something else in other domains: 1 is ICMP, but
+    // NETLINK_USERSOCK too.
+    if protocol.0.is_some() && !matches!(domain, Domain::Inet | Domain::Inet6) {
+        return Err(Errno::PROTONOSUPPORT.into());
+    }
+    Ok(rustix::net::socket_with(domain.into(), kind.into(), NEW, protocol.0)?.into())
 }
 
 #[rustler::nif]
-fn socketpair(kind: Type) -> Reply<(Fd, Fd)> {
-    let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, kind.into(), NEW, None)?;
+fn socketpair(kind: PairType) -> Reply<(Fd, Fd)> {
+    let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, kind.0.into(), NEW, None)?;
     Ok((one.into(), other.into()))
 }
 

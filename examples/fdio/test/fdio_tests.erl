@@ -298,7 +298,7 @@ socket_arguments_test() ->
         end
      || Domain <- [inet, inet6, unix], Type <- [stream, dgram]
     ],
-    ?assertError(badarg, fdio:socket(netlink, stream, 0)),
+    ?assertError(badarg, fdio:socket(packet, stream, 0)),
     ?assertError(badarg, fdio:socket(inet, packet, 0)),
     ?assertError(badarg, fdio:socket(inet, stream, 6)),
     ?assertError(badarg, fdio:socket(inet, stream, 256)).
