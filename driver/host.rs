@@ -5,8 +5,9 @@
 
 use crate::kinds::{Kind, Kinds};
 use crate::pollset::Select;
-use crate::service::{End, Host, KeptTag, Message};
+use crate::service::{End, Host, KeptTag, Message, Waiter};
 use crate::sys::Errno;
+use crate::wire::Entry;
 use erl_driver::{Atom, Event, Mode, Pid, Port, Term};
 
 /// What one fd's delivery takes of a timeslice of about a millisecond, in
@@ -16,11 +17,12 @@ const FDS_PER_PERCENT: usize = 5;
 /// The atoms of all messages, made when the port opens.
 #[derive(Debug, Clone, Copy)]
 pub struct Atoms {
-    inert_read: Atom,
-    inert_write: Atom,
+    /// `inert_read` and so on, in the order of `Kind::ALL`.
+    events: [Atom; Kind::ALL.len()],
+    kinds: [Atom; Kind::ALL.len()],
     inert_poll: Atom,
-    read: Atom,
-    write: Atom,
+    inert_waiters: Atom,
+    none: Atom,
     ebadf: Atom,
     ecanceled: Atom,
     closed: Atom,
@@ -29,11 +31,25 @@ pub struct Atoms {
 impl Atoms {
     pub fn new() -> Atoms {
         Atoms {
-            inert_read: Atom::new(c"inert_read"),
-            inert_write: Atom::new(c"inert_write"),
+            events: Kind::ALL.map(|kind| {
+                Atom::new(match kind {
+                    Kind::Read => c"inert_read",
+                    Kind::Write => c"inert_write",
+                    Kind::Priority => c"inert_priority",
+                    Kind::Hangup => c"inert_hangup",
+                })
+            }),
+            kinds: Kind::ALL.map(|kind| {
+                Atom::new(match kind {
+                    Kind::Read => c"read",
+                    Kind::Write => c"write",
+                    Kind::Priority => c"priority",
+                    Kind::Hangup => c"hangup",
+                })
+            }),
             inert_poll: Atom::new(c"inert_poll"),
-            read: Atom::new(c"read"),
-            write: Atom::new(c"write"),
+            inert_waiters: Atom::new(c"inert_waiters"),
+            none: Atom::new(c"none"),
             ebadf: Atom::new(c"ebadf"),
             ecanceled: Atom::new(c"ecanceled"),
             closed: Atom::new(c"closed"),
@@ -41,20 +57,11 @@ impl Atoms {
     }
 
     fn event(&self, kind: Kind) -> Atom {
-        match kind {
-            Kind::Read => self.inert_read,
-            Kind::Write => self.inert_write,
-        }
+        self.events[kind.index()]
     }
 
-    fn end(&self, end: End) -> Atom {
-        match end {
-            End::Ready(Kind::Read) => self.read,
-            End::Ready(Kind::Write) => self.write,
-            End::BadFd => self.ebadf,
-            End::Canceled => self.ecanceled,
-            End::Closed => self.closed,
-        }
+    fn kind(&self, kind: Kind) -> Atom {
+        self.kinds[kind.index()]
     }
 }
 
@@ -67,9 +74,11 @@ pub struct ErtsHost<'a> {
 fn mode(kinds: Kinds) -> Option<Mode> {
     kinds
         .iter()
-        .map(|kind| match kind {
-            Kind::Read => Mode::READ,
-            Kind::Write => Mode::WRITE,
+        .filter_map(|kind| match kind {
+            Kind::Read => Some(Mode::READ),
+            Kind::Write => Some(Mode::WRITE),
+            // ERTS has no such.
+            Kind::Priority | Kind::Hangup => None,
         })
         .reduce(|all, one| all | one)
 }
@@ -105,10 +114,50 @@ impl Select for ErtsHost<'_> {
     }
 }
 
+impl ErtsHost<'_> {
+    /// A kind; `[{FD, Kind}]` of a set; an error, with the fd if it is of a set.
+    fn end<'t, 'a>(&self, t: &'t mut Term<'a>, end: End<'_>) -> &'t mut Term<'a> {
+        match end {
+            End::Ready(kind) => t.atom(self.atoms.kind(kind)),
+            End::AllReady(entries) => t.list(|t| {
+                entries.iter().fold(t, |t, Entry { fd, kinds }| {
+                    kinds.iter().fold(t, |t, kind| {
+                        t.tuple(|t| t.int(*fd as isize).atom(self.atoms.kind(kind)))
+                    })
+                })
+            }),
+            End::BadFd(fd) => self.error(t, self.atoms.ebadf, fd),
+            End::Canceled(fd) => self.error(t, self.atoms.ecanceled, fd),
+            End::Closed => t.atom(self.atoms.closed),
+        }
+    }
+
+    fn error<'t, 'a>(
+        &self,
+        t: &'t mut Term<'a>,
+        reason: Atom,
+        fd: Option<i32>,
+    ) -> &'t mut Term<'a> {
+        match fd {
+            Some(fd) => t.tuple(|t| t.atom(reason).int(fd as isize)),
+            None => t.atom(reason),
+        }
+    }
+
+    fn waiter<'t, 'a>(&self, t: &'t mut Term<'a>, waiter: &Waiter<Pid>) -> &'t mut Term<'a> {
+        t.tuple(|t| {
+            t.int(waiter.fd as isize)
+                .atom(self.atoms.kind(waiter.kind))
+                .pid(waiter.pid)
+                .int(waiter.waiting as isize)
+        })
+    }
+}
+
 impl Host for ErtsHost<'_> {
     type Pid = Pid;
 
-    fn tell(&self, pid: Pid, message: Message<'_>) {
+    fn tell(&self, pid: Pid, message: Message<'_, Pid>) {
         let mut external = Vec::new();
         let mut term = Term::new();
         match message {
@@ -117,20 +166,24 @@ impl Host for ErtsHost<'_> {
                     .port(self.port)
                     .int(fd as isize)
             }),
-            Message::Poll { tag, end } => {
-                let result = self.atoms.end(end);
-                match tag {
-                    KeptTag::Key(key) => term.tuple(|t| {
-                        t.atom(self.atoms.inert_poll)
-                            .int(*key as isize)
-                            .atom(result)
-                    }),
-                    KeptTag::Reference(reference) => {
-                        reference.write(&mut external);
-                        term.tuple(|t| t.external(&external).atom(result))
-                    }
+            Message::Poll { tag, end } => match tag {
+                KeptTag::Key(key) => term.tuple(|t| {
+                    let t = t.atom(self.atoms.inert_poll).int(*key as isize);
+                    self.end(t, end)
+                }),
+                KeptTag::Reference(reference) => {
+                    reference.write(&mut external);
+                    term.tuple(|t| self.end(t.external(&external), end))
                 }
-            }
+            },
+            Message::Waiters { key, waiters, next } => term.tuple(|t| {
+                t.atom(self.atoms.inert_waiters).int(key as isize);
+                t.list(|t| waiters.iter().fold(t, |t, waiter| self.waiter(t, waiter)));
+                match next {
+                    Some(fd) => t.int(fd as isize),
+                    None => t.atom(self.atoms.none),
+                }
+            }),
         };
         // A process that is gone is not told; its exit takes its waiters.
         let _ = self.port.send(pid, &term);

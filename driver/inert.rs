@@ -5,7 +5,7 @@ use crate::host::{Atoms, ErtsHost};
 #[cfg(target_os = "linux")]
 use crate::pollset::epoll::Epoll;
 use crate::pollset::{Pollset, Select, erts::Erts};
-use crate::service::Service;
+use crate::service::{Refusal, Service};
 use crate::sys::{self, Errno};
 use crate::wire;
 use erl_driver::{BadArgument, Driver, Event, Monitor, Pid, Port, Reply, StartError};
@@ -96,11 +96,25 @@ impl Driver for Inert {
                 let (service, host) = self.with(port);
                 service.request(&host, port.caller(), request)
             }
-            Err(wire::Malformed) => Err(Errno::EINVAL),
+            Err(wire::Malformed) => Err(Refusal {
+                errno: Errno::EINVAL,
+                fd: None,
+            }),
         };
         match answer {
-            Ok(answer) => answer.write(|bytes| reply.push(bytes)),
-            Err(Errno(errno)) => reply.push(erl_driver::errno_name(errno).to_bytes()),
+            Ok(answer) => {
+                if answer.is_binary() {
+                    reply.make_binary();
+                }
+                answer.write(|bytes| reply.push(bytes));
+            }
+            Err(refusal) => {
+                let Errno(errno) = refusal.errno;
+                reply.push(erl_driver::errno_name(errno).to_bytes());
+                if let Some(fd) = refusal.fd {
+                    reply.push(format!(" {fd}").as_bytes());
+                }
+            }
         }
         Ok(())
     }

@@ -6,11 +6,15 @@
 pub enum Kind {
     Read,
     Write,
+    /// Out-of-band data, or what a file has to tell beside its data (POLLPRI).
+    Priority,
+    /// The other side has closed, or will send nothing more (POLLRDHUP, POLLHUP).
+    Hangup,
 }
 
 impl Kind {
     /// Every kind, in the order in which a poll reports them.
-    pub const ALL: [Kind; 2] = [Kind::Read, Kind::Write];
+    pub const ALL: [Kind; 4] = [Kind::Read, Kind::Write, Kind::Priority, Kind::Hangup];
 
     /// The kind's place in an array of one item per kind.
     pub fn index(self) -> usize {
@@ -22,6 +26,8 @@ impl Kind {
         match self {
             Kind::Read => "read",
             Kind::Write => "write",
+            Kind::Priority => "priority",
+            Kind::Hangup => "hangup",
         }
     }
 }
@@ -34,12 +40,21 @@ impl Kinds {
     pub const NONE: Kinds = Kinds(0);
     pub const READ: Kinds = Kinds(1);
     pub const WRITE: Kinds = Kinds(2);
-    const ALL: Kinds = Kinds(Kinds::READ.0 | Kinds::WRITE.0);
+    pub const PRIORITY: Kinds = Kinds(4);
+    pub const HANGUP: Kinds = Kinds(8);
+    /// What every Unix has.
+    pub const READ_WRITE: Kinds = Kinds(Kinds::READ.0 | Kinds::WRITE.0);
+    pub const ALL: Kinds = Kinds(Kinds::READ_WRITE.0 | Kinds::PRIORITY.0 | Kinds::HANGUP.0);
 
     /// The set of a mode on the wire; `None` if it is empty or has other bits.
     pub fn from_mode(mode: i32) -> Option<Kinds> {
         let bits = u8::try_from(mode).ok()?;
         (bits != 0 && bits & !Kinds::ALL.0 == 0).then_some(Kinds(bits))
+    }
+
+    /// The set as a mode on the wire.
+    pub fn mode(self) -> i32 {
+        self.0.into()
     }
 
     pub fn is_empty(self) -> bool {
@@ -110,14 +125,23 @@ mod tests {
         assert_eq!(Kinds::from_mode(1), Some(Kinds::READ));
         assert_eq!(Kinds::from_mode(2), Some(Kinds::WRITE));
         assert_eq!(Kinds::from_mode(3), Some(Kinds::READ | Kinds::WRITE));
-        for mode in [0, 4, 8, 255, 256, 257, -1, i32::MIN, i32::MAX] {
+        assert_eq!(Kinds::from_mode(12), Some(Kinds::PRIORITY | Kinds::HANGUP));
+        for mode in [0, 16, 17, 255, 256, 257, -1, i32::MIN, i32::MAX] {
             assert_eq!(Kinds::from_mode(mode), None, "{mode}");
         }
     }
 
     #[test]
-    fn read_comes_before_write() {
-        let kinds: Vec<Kind> = (Kinds::WRITE | Kinds::READ).iter().collect();
-        assert_eq!(kinds, [Kind::Read, Kind::Write]);
+    fn read_comes_first() {
+        let kinds: Vec<Kind> = Kinds::ALL.iter().collect();
+        assert_eq!(kinds, Kind::ALL);
+        assert_eq!(kinds[0], Kind::Read);
+    }
+
+    #[test]
+    fn a_mode_is_the_set() {
+        for mode in 1..16 {
+            assert_eq!(Kinds::from_mode(mode).map(Kinds::mode), Some(mode));
+        }
     }
 }

@@ -36,6 +36,19 @@ impl<T: Copy + Default> Pages<T> {
         &mut page[fd % PAGE]
     }
 
+    /// The values of this fd and those after it, as far as their pages were made.
+    pub fn from(&self, fd: i32) -> impl Iterator<Item = (i32, T)> {
+        let first = usize::try_from(fd).unwrap_or(0);
+        let pages = self.pages.iter().enumerate().skip(first / PAGE);
+        let values = pages.flat_map(|(number, page)| {
+            let values = page.iter().flat_map(|page| page.iter().copied());
+            values.enumerate().map(move |(at, value)| (number * PAGE + at, value))
+        });
+        values
+            .skip_while(move |(fd, _)| *fd < first)
+            .map(|(fd, value)| (fd as i32, value))
+    }
+
     #[cfg(test)]
     pub fn pages_made(&self) -> usize {
         self.pages.iter().flatten().count()
@@ -52,6 +65,24 @@ mod tests {
         *pages.slot(64) = 7;
         let values = [-1, 0, 63, 64, 65, i32::MAX].map(|fd| pages.get(fd));
         assert_eq!(values, [0, 0, 0, 7, 0, 0]);
+    }
+
+    #[test]
+    fn values_come_in_order_from_the_first_asked_for() {
+        let mut pages = Pages::<u32>::new();
+        for fd in [3, 70, 500] {
+            *pages.slot(fd) = fd as u32;
+        }
+        let written = |first| -> Vec<i32> {
+            let values = pages.from(first).filter(|(_, value)| *value != 0);
+            values.map(|(fd, _)| fd).collect()
+        };
+        assert_eq!(written(-1), [3, 70, 500]);
+        assert_eq!(written(3), [3, 70, 500]);
+        assert_eq!(written(4), [70, 500]);
+        assert_eq!(written(71), [500]);
+        assert_eq!(written(501), []);
+        assert_eq!(written(i32::MAX), []);
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! has to watch. Knows neither ERTS nor bytes: the host stands for both.
 
 use crate::kinds::{Kind, Kinds};
-use crate::pollset::{Armed, Pollset, Select};
+use crate::pollset::{Armed, Pollset, Report, Select};
 use crate::reference::{Keeper, Kept};
 use crate::sys::{self, Errno, Found, PollFd};
 use crate::table::Table;
-use crate::wire::{Answer, Counters, Request, Tag};
+use crate::wire::{Answer, Counters, Entry, Fds, Request, Tag};
+use slab::Slab;
+use smallvec::SmallVec;
 use std::hash::Hash;
 
 /// What the service needs of the VM, for the length of one callback.
@@ -15,7 +17,7 @@ pub trait Host: Select {
     type Pid: Copy + Eq + Hash;
 
     /// Tells a process something. One that is gone is not told.
-    fn tell(&self, pid: Self::Pid, message: Message<'_>);
+    fn tell(&self, pid: Self::Pid, message: Message<'_, Self::Pid>);
 
     /// Has [`Service::process_exit`] called when the process is gone. False if
     /// it is gone already.
@@ -27,11 +29,27 @@ pub trait Host: Select {
 
 /// A message to a process.
 #[derive(Debug)]
-pub enum Message<'a> {
-    /// `{inert_read, Port, FD}` or `{inert_write, Port, FD}`.
+pub enum Message<'a, P> {
+    /// `{inert_read, Port, FD}`, and alike for the other kinds.
     Event { kind: Kind, fd: i32 },
     /// `{inert_poll, Key, Result}` or `{Reference, Result}`: the end of a poll.
-    Poll { tag: &'a KeptTag, end: End },
+    Poll { tag: &'a KeptTag, end: End<'a> },
+    /// `{inert_waiters, Key, [{FD, Kind, Pid, Milliseconds}], Next}`.
+    Waiters {
+        key: i32,
+        waiters: &'a [Waiter<P>],
+        next: Option<i32>,
+    },
+}
+
+/// Who waits, as it is told to somebody who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiter<P> {
+    pub fd: i32,
+    pub kind: Kind,
+    pub pid: P,
+    /// For how many milliseconds.
+    pub waiting: u64,
 }
 
 /// A poll's tag for as long as it waits.
@@ -41,35 +59,75 @@ pub enum KeptTag {
     Reference(Kept),
 }
 
-/// How a poll that waited ends.
+/// How a poll that waited ends. Of a set, what went wrong is told with the fd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum End<'a> {
     Ready(Kind),
+    /// Of a set: all that is ready.
+    AllReady(&'a [Entry]),
     /// The file that was polled is gone from its number.
-    BadFd,
+    BadFd(Option<i32>),
     /// Another process has cleared the kind.
-    Canceled,
+    Canceled(Option<i32>),
     /// The port is closing.
     Closed,
 }
 
+/// Why a request is refused. Of a set, with the fd that it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    pub errno: Errno,
+    pub fd: Option<i32>,
+}
+
+/// A fd, and what is wrong with it.
+type Offence = (Errno, i32);
+
+/// Why a wait ends without readiness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    BadFd,
+    Canceled,
+}
+
 /// How a waiter is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Notify {
     /// By one message per kind, as fdset promises.
     Event,
-    /// By the one message that ends its poll.
-    Poll(KeptTag),
+    /// By the one message that ends its poll, which has this index.
+    Poll(u32),
 }
+
+/// What the table knows of a waiter.
+struct Waiting {
+    notify: Notify,
+    since: u64,
+}
+
+/// A poll that waits, for one fd or a set.
+struct Poll<P> {
+    pid: P,
+    tag: KeptTag,
+    is_set: bool,
+    entries: SmallVec<[Entry; 1]>,
+}
+
+/// Waiters that one message tells of. Who wants more asks again.
+const WAITERS_PER_MESSAGE: usize = 512;
 
 /// See the module's documentation.
 pub struct Service<P> {
-    table: Table<P, Notify>,
+    table: Table<P, Waiting>,
+    polls: Slab<Poll<P>>,
     pollset: Box<dyn Pollset + Send>,
     keeper: Keeper,
     /// What has happened; what is, is filled in when somebody asks.
     counters: Counters,
+    /// Fds of which poll(2) has told somebody else than who waits for it.
+    overheard: Vec<i32>,
     /// Empty between calls; kept to save their memory from being made anew.
-    fds: Vec<i32>,
+    reports: Vec<Report>,
     polled: Vec<PollFd>,
 }
 
@@ -77,10 +135,12 @@ impl<P: Copy + Eq + Hash> Service<P> {
     pub fn new(pollset: Box<dyn Pollset + Send>) -> Self {
         Service {
             table: Table::new(),
+            polls: Slab::new(),
             pollset,
             keeper: Keeper::default(),
             counters: Counters::default(),
-            fds: Vec::new(),
+            overheard: Vec::new(),
+            reports: Vec::new(),
             polled: Vec::new(),
         }
     }
@@ -91,62 +151,165 @@ impl<P: Copy + Eq + Hash> Service<P> {
         host: &H,
         caller: P,
         request: Request<'_>,
-    ) -> Result<Answer, Errno> {
+    ) -> Result<Answer, Refusal> {
+        let plain = |errno| Refusal { errno, fd: None };
         match request {
-            Request::Set { fd, kinds } => {
-                let answer = self.set(host, caller, fd, kinds);
-                if answer == Ok(Answer::Done) {
-                    self.after_arming(host);
-                }
-                answer
+            Request::Set(fds) => {
+                self.set(host, caller, &fds).map_err(of(&fds))?;
+                self.after_arming(host);
+                Ok(Answer::Done)
             }
-            Request::Clear { fd, kinds } => self.clear(host, fd, kinds),
-            Request::Check { fd, kinds } => {
-                let ready = self.check(host, caller, fd, kinds)?;
-                Ok(ready.iter().next().map_or(Answer::NotReady, Answer::Ready))
+            Request::Clear(fds) => {
+                let done = self.clear(host, &fds);
+                done.map(|()| Answer::Done).map_err(of(&fds))
             }
-            Request::Poll { fd, kinds, tag } => {
+            Request::Check(fds) => {
+                let polled = self.look(host, caller, &fds).map_err(of(&fds))?;
+                let answer = ready_of(&fds, &polled).unwrap_or(match fds {
+                    Fds::One(_) => Answer::NotReady,
+                    Fds::Set(_) => Answer::AllReady(Vec::new()),
+                });
+                self.done_with(polled);
+                Ok(answer)
+            }
+            Request::Poll(fds, tag) => {
                 let tag = match tag {
                     Tag::Key(key) => KeptTag::Key(key),
                     Tag::Reference(reference) => {
-                        KeptTag::Reference(self.keeper.keep(reference).ok_or(Errno::EINVAL)?)
+                        let kept = self.keeper.keep(reference);
+                        KeptTag::Reference(kept.ok_or(plain(Errno::EINVAL))?)
                     }
                 };
-                let answer = self.poll(host, caller, fd, kinds, tag);
-                if answer == Ok(Answer::Done) {
+                let answer = self.poll(host, caller, &fds, tag).map_err(of(&fds))?;
+                if answer == Answer::Done {
                     self.after_arming(host);
                 }
-                answer
+                Ok(answer)
             }
+            Request::Cancel(entry) => Ok(self.cancel(host, caller, entry)),
             Request::Info => Ok(Answer::Info(self.info())),
-            Request::Cancel { fd, kinds } => Ok(self.cancel(host, caller, fd, kinds)),
+            Request::Waiters { first, key } => {
+                self.tell_waiters(host, caller, first, key);
+                Ok(Answer::Done)
+            }
+            Request::Describe(fd) => sys::describe(fd).map(Answer::Description).map_err(plain),
         }
     }
 
     fn info(&self) -> Counters {
         let mut counters = self.counters;
         counters.armed = self.table.len() as u64;
+        counters.fds = self.table.fds() as u64;
+        counters.polls = self.polls.len() as u64;
         counters.processes = self.table.processes() as u64;
         self.pollset.count(&mut counters);
         counters
     }
 
-    /// The kinds that are ready now, of those that the caller may have.
-    fn check<H: Host<Pid = P>>(
+    fn tell_waiters<H: Host<Pid = P>>(&self, host: &H, caller: P, first: i32, key: i32) {
+        let now = sys::milliseconds();
+        let mut waiters = Vec::new();
+        let mut next = None;
+        for (fd, kind, pid, waiting) in self.table.from(first) {
+            let is_new = waiters.last().is_none_or(|last: &Waiter<P>| last.fd != fd);
+            if is_new && waiters.len() >= WAITERS_PER_MESSAGE {
+                next = Some(fd);
+                break;
+            }
+            waiters.push(Waiter {
+                fd,
+                kind,
+                pid,
+                waiting: now.saturating_sub(waiting.since),
+            });
+        }
+        let waiters = &waiters;
+        host.tell(caller, Message::Waiters { key, waiters, next });
+    }
+
+    /// Asks the kernel what is ready. All of it is such as the caller may ask
+    /// for: open, free or its own, each fd once.
+    fn look<H: Host<Pid = P>>(
         &mut self,
         host: &H,
         caller: P,
-        fd: i32,
-        kinds: Kinds,
-    ) -> Result<Kinds, Errno> {
-        let mut one = [PollFd::new(fd, kinds)];
-        sys::poll(&mut one)?;
-        let Found::Ready(ready) = one[0].found() else {
-            self.evict(host, fd);
-            return Err(Errno::EBADF);
-        };
-        self.claim(host, caller, fd, kinds)?;
-        Ok(ready)
+        fds: &Fds<'_>,
+    ) -> Result<Vec<PollFd>, Offence> {
+        let mut polled = std::mem::take(&mut self.polled);
+        let result = self.look_into(host, caller, fds, &mut polled);
+        if result.is_err() {
+            // What the kernel has told concerns others only.
+            for one in &polled {
+                self.overhear(one.fd(), one.ready());
+            }
+        }
+        self.tell_overheard(host);
+        match result {
+            Ok(()) => Ok(polled),
+            Err((errno, fd)) => {
+                self.done_with(polled);
+                if errno == Errno::EBADF {
+                    self.evict(host, fd);
+                }
+                Err((errno, fd))
+            }
+        }
+    }
+
+    fn look_into<H: Host<Pid = P>>(
+        &mut self,
+        host: &H,
+        caller: P,
+        fds: &Fds<'_>,
+        polled: &mut Vec<PollFd>,
+    ) -> Result<(), Offence> {
+        each_once(fds)?;
+        for Entry { fd, kinds } in fds.iter() {
+            if !(kinds - self.pollset.kinds()).is_empty() {
+                return Err((Errno::ENOTSUP, fd));
+            }
+            self.claim(host, caller, fd, kinds)?;
+            polled.push(PollFd::new(fd, kinds | self.priority(fd)));
+        }
+        if let Err(errno) = sys::poll(polled) {
+            // EINVAL: more than the process may have open.
+            let bad = polled.iter().find(|one| !sys::is_open(one.fd()));
+            return Err(match (bad, polled.first()) {
+                (Some(bad), _) => (Errno::EBADF, bad.fd()),
+                (None, first) => (errno, first.map_or(-1, PollFd::fd)),
+            });
+        }
+        if let Some(bad) = polled.iter().find(|one| one.found() == Found::NotOpen) {
+            return Err((Errno::EBADF, bad.fd()));
+        }
+        for (Entry { fd, kinds }, one) in fds.iter().zip(polled) {
+            self.overhear(fd, one.ready() - kinds);
+            if kinds.contains(Kind::Priority) {
+                let untold = self.pollset.untold(fd);
+                one.add(untold);
+            }
+        }
+        Ok(())
+    }
+
+    /// Priority, if somebody waits for it: to be asked for whenever poll(2) is
+    /// asked, because the file may forget it then.
+    fn priority(&self, fd: i32) -> Kinds {
+        self.table.armed(fd) & Kinds::PRIORITY
+    }
+
+    /// The kernel has told somebody of a fd's priority who does not wait for it.
+    fn overhear(&mut self, fd: i32, told: Kinds) {
+        if !(told & self.priority(fd)).is_empty() {
+            self.overheard.push(fd);
+        } else {
+            self.pollset.keep(fd, told);
+        }
+    }
+
+    fn done_with(&mut self, mut polled: Vec<PollFd>) {
+        polled.clear();
+        self.polled = polled;
     }
 
     /// Whether the caller may have these kinds: no other process has, or what
@@ -157,14 +320,15 @@ impl<P: Copy + Eq + Hash> Service<P> {
         caller: P,
         fd: i32,
         kinds: Kinds,
-    ) -> Result<(), Errno> {
-        let taken = self.table.armed(fd) - self.table.armed_by(fd, caller);
-        if !(taken & kinds).is_empty() {
-            if !self.pollset.is_stale(fd) {
-                return Err(Errno::EBUSY);
-            }
-            self.evict(host, fd);
+    ) -> Result<(), Offence> {
+        let armed = self.table.armed(fd) & kinds;
+        if armed.is_empty() || (armed - self.table.armed_by(fd, caller)).is_empty() {
+            return Ok(());
         }
+        if !self.pollset.is_stale(fd) {
+            return Err((Errno::EBUSY, fd));
+        }
+        self.evict(host, fd);
         Ok(())
     }
 
@@ -172,150 +336,282 @@ impl<P: Copy + Eq + Hash> Service<P> {
         &mut self,
         host: &H,
         caller: P,
-        fd: i32,
-        kinds: Kinds,
-    ) -> Result<Answer, Errno> {
-        let ready = self.check(host, caller, fd, kinds)?;
-        let before = self.table.armed_by(fd, caller);
-        self.replace(host, caller, fd, before, kinds - ready, || Notify::Event)?;
-        for kind in ready.iter() {
-            self.counters.delivered += 1;
-            host.tell(caller, Message::Event { kind, fd });
+        fds: &Fds<'_>,
+    ) -> Result<(), Offence> {
+        let polled = self.look(host, caller, fds)?;
+        let done = self.arm(host, caller, fds, &polled, Notify::Event);
+        if done.is_ok() {
+            for (entry, one) in fds.iter().zip(&polled) {
+                for kind in (one.ready() & entry.kinds).iter() {
+                    self.counters.delivered += 1;
+                    let fd = entry.fd;
+                    host.tell(caller, Message::Event { kind, fd });
+                }
+            }
         }
-        Ok(Answer::Done)
+        self.worked(host, &polled);
+        self.done_with(polled);
+        done.map(drop)
     }
 
     fn poll<H: Host<Pid = P>>(
         &mut self,
         host: &H,
         caller: P,
-        fd: i32,
-        kinds: Kinds,
+        fds: &Fds<'_>,
         tag: KeptTag,
-    ) -> Result<Answer, Errno> {
-        let ready = self.check(host, caller, fd, kinds)?;
-        let before = self.table.armed_by(fd, caller) & kinds;
-        if let Some(kind) = ready.iter().next() {
-            self.replace(host, caller, fd, before, Kinds::NONE, || Notify::Event)?;
-            return Ok(Answer::Ready(kind));
-        }
-        self.replace(host, caller, fd, before, kinds, || {
-            Notify::Poll(tag.clone())
-        })?;
-        Ok(Answer::Done)
+    ) -> Result<Answer, Offence> {
+        let polled = self.look(host, caller, fds)?;
+        let answer = match ready_of(fds, &polled) {
+            Some(answer) => {
+                for Entry { fd, kinds } in fds.iter() {
+                    let before = self.table.armed_by(fd, caller) & kinds;
+                    self.drop_waiters(host, fd, before);
+                }
+                Ok(answer)
+            }
+            None => self.wait(host, caller, fds, tag, &polled),
+        };
+        self.worked(host, &polled);
+        self.done_with(polled);
+        answer
     }
 
-    /// Puts waiters for `after` in the place of the caller's waiters for
-    /// `before`. On an error all is as it was.
-    fn replace<H: Host<Pid = P>>(
+    fn wait<H: Host<Pid = P>>(
         &mut self,
         host: &H,
         caller: P,
-        fd: i32,
-        before: Kinds,
-        after: Kinds,
-        notify: impl Fn() -> Notify,
-    ) -> Result<(), Errno> {
-        let armed = self.table.armed(fd);
-        let kept = armed - before;
-        if after.is_empty() {
-            if !before.is_empty() {
-                self.pollset.disarm(host, fd, kept);
-            }
-        } else {
+        fds: &Fds<'_>,
+        tag: KeptTag,
+        polled: &[PollFd],
+    ) -> Result<Answer, Offence> {
+        let index = self.polls.insert(Poll {
+            pid: caller,
+            tag,
+            is_set: fds.is_set(),
+            entries: fds.iter().collect(),
+        });
+        let armed = self.arm(host, caller, fds, polled, Notify::Poll(index as u32));
+        if armed != Ok(true) {
+            self.polls.remove(index);
+        }
+        armed.map(|_| Answer::Done)
+    }
+
+    fn worked<H: Host<Pid = P>>(&self, host: &H, polled: &[PollFd]) {
+        if polled.len() > 1 {
+            host.worked(polled.len());
+        }
+    }
+
+    /// Puts waiters for what is not ready in the place of the caller's waiters: of
+    /// all for an event, of those for the same kinds for a poll. On an error all
+    /// is as it was. Without waiters if the caller is dead: nobody is left to be
+    /// told.
+    fn arm<H: Host<Pid = P>>(
+        &mut self,
+        host: &H,
+        caller: P,
+        fds: &Fds<'_>,
+        polled: &[PollFd],
+        notify: Notify,
+    ) -> Result<bool, Offence> {
+        let after = |(entry, one): (Entry, &PollFd)| Entry {
+            kinds: entry.kinds - one.ready(),
+            ..entry
+        };
+        let wanted = || fds.iter().zip(polled).map(after);
+        if wanted().any(|entry| !entry.kinds.is_empty()) {
             if !self.table.knows(caller) && !host.monitor(caller) {
-                // Died with its request under way: nobody is left to be told.
-                return Ok(());
+                return Ok(false);
             }
             self.table.add(caller);
-            match self.pollset.arm(host, fd, kept | after) {
-                Ok(Armed::Watched) => {}
-                Ok(Armed::Replaced) => {
-                    self.evict_waiters(host, fd, kept);
-                    self.pollset.disarm(host, fd, after);
-                }
-                Err(errno) => {
+            self.watch(host, caller, wanted(), fds.len() == 1, notify)
+                .map_err(|(count, errno, fd)| {
+                    // What is watched beside what the table says, is watched no more.
+                    for entry in wanted().take(count) {
+                        let armed = self.table.armed(entry.fd);
+                        self.pollset.disarm(host, entry.fd, armed);
+                    }
                     if errno == Errno::EBADF {
                         self.evict(host, fd);
                     }
-                    return Err(errno);
-                }
+                    (errno, fd)
+                })?;
+        }
+        let mut left: SmallVec<[i32; 1]> = SmallVec::new();
+        for (asked, Entry { fd, kinds }) in fds.iter().zip(wanted()) {
+            let before = self.replaced(caller, asked, notify);
+            if !(before - kinds).is_empty() && (kinds.is_empty() || fds.len() > 1) {
+                left.push(fd);
+            }
+            for kind in before.iter() {
+                self.take(fd, kind, &mut left);
             }
         }
-        for kind in before.iter() {
-            self.table.take(fd, kind);
+        let since = sys::milliseconds();
+        for Entry { fd, kinds } in wanted() {
+            for kind in kinds.iter() {
+                let armed = self.table.arm(fd, kind, caller, Waiting { notify, since });
+                debug_assert!(armed, "{kind:?} of fd {fd} was not free");
+            }
         }
-        for kind in after.iter() {
-            let armed = self.table.arm(fd, kind, caller, notify());
-            debug_assert!(armed, "{kind:?} of fd {fd} was not free");
+        for fd in left {
+            self.pollset.disarm(host, fd, self.table.armed(fd));
+        }
+        Ok(true)
+    }
+
+    /// The caller's waiters that a new one takes the place of.
+    fn replaced(&self, caller: P, asked: Entry, notify: Notify) -> Kinds {
+        let mine = self.table.armed_by(asked.fd, caller);
+        match notify {
+            Notify::Event => mine,
+            Notify::Poll(_) => mine & asked.kinds,
+        }
+    }
+
+    /// Has the pollset watch what is wanted. If something is refused: how many
+    /// were done before it. For one fd alone it is exactly what the table will say;
+    /// for several it is no less than what it says now, for the case that a later
+    /// one is refused.
+    fn watch<H: Host<Pid = P>>(
+        &mut self,
+        host: &H,
+        caller: P,
+        wanted: impl Iterator<Item = Entry>,
+        alone: bool,
+        notify: Notify,
+    ) -> Result<(), (usize, Errno, i32)> {
+        for (count, entry) in wanted.enumerate() {
+            let Entry { fd, kinds } = entry;
+            if kinds.is_empty() {
+                continue;
+            }
+            let armed = self.table.armed(fd);
+            let kept = match alone {
+                true => armed - self.replaced(caller, entry, notify),
+                false => armed,
+            };
+            match self.pollset.arm(host, fd, kept | kinds) {
+                Ok(Armed::Watched) => {}
+                Ok(Armed::Replaced) => {
+                    self.evict_waiters(host, fd, armed);
+                    self.pollset.disarm(host, fd, kinds);
+                }
+                Err(errno) => return Err((count, errno, fd)),
+            }
         }
         Ok(())
     }
 
-    fn clear<H: Host<Pid = P>>(
-        &mut self,
-        host: &H,
-        fd: i32,
-        kinds: Kinds,
-    ) -> Result<Answer, Errno> {
-        if !sys::is_open(fd) {
-            self.evict(host, fd);
-            return Err(Errno::EBADF);
-        }
-        let armed = self.table.armed(fd);
-        for kind in kinds.iter() {
-            self.end(host, fd, kind, End::Canceled);
-        }
-        self.disarm_from(host, fd, armed);
-        Ok(Answer::Done)
-    }
-
-    /// Clears what a poll of the caller has armed.
-    fn cancel<H: Host<Pid = P>>(&mut self, host: &H, caller: P, fd: i32, kinds: Kinds) -> Answer {
-        let armed = self.table.armed(fd);
-        let mut found = Answer::Gone;
-        for kind in kinds.iter() {
-            if let Some((pid, Notify::Poll(_))) = self.table.get(fd, kind)
-                && pid == caller
-            {
-                self.table.take(fd, kind);
-                found = Answer::Done;
+    /// Takes a waiter out without a word. What else its poll waits for goes with it,
+    /// and the fds of that are added to `left`: the pollset has to follow.
+    fn take(&mut self, fd: i32, kind: Kind, left: &mut SmallVec<[i32; 1]>) {
+        if let Some((_, waiting)) = self.table.take(fd, kind) {
+            if let Notify::Poll(index) = waiting.notify {
+                if let Some(poll) = self.polls.try_remove(index as usize) {
+                    self.take_others(index, &poll, left);
+                }
             }
         }
-        self.disarm_from(host, fd, armed);
-        found
+    }
+
+    /// Takes the waiters of a poll out that is there no more.
+    fn take_others(&mut self, index: u32, poll: &Poll<P>, left: &mut SmallVec<[i32; 1]>) {
+        for Entry { fd, kinds } in &poll.entries {
+            let mine = self.table.kinds(*fd, |waiting| waiting.notify == Notify::Poll(index));
+            for kind in (mine & *kinds).iter() {
+                self.table.take(*fd, kind);
+            }
+            if !mine.is_empty() {
+                left.push(*fd);
+            }
+        }
+    }
+
+    fn drop_waiters<H: Host<Pid = P>>(&mut self, host: &H, fd: i32, kinds: Kinds) {
+        if kinds.is_empty() {
+            return;
+        }
+        let mut left = SmallVec::new();
+        left.push(fd);
+        for kind in kinds.iter() {
+            self.take(fd, kind, &mut left);
+        }
+        self.follow(host, &left);
     }
 
     /// Has the pollset follow the table, where less is armed than before.
-    fn disarm_from<H: Host<Pid = P>>(&mut self, host: &H, fd: i32, before: Kinds) {
-        let left = self.table.armed(fd);
-        if left != before {
-            self.pollset.disarm(host, fd, left);
+    fn follow<H: Host<Pid = P>>(&mut self, host: &H, fds: &[i32]) {
+        for fd in fds {
+            self.pollset.disarm(host, *fd, self.table.armed(*fd));
         }
     }
 
-    /// Takes a waiter out. A poll is told how it ended, and what else it waits
-    /// for on this fd goes with it; fdset's waiters are told of events only.
-    fn end<H: Host<Pid = P>>(&mut self, host: &H, fd: i32, kind: Kind, end: End) {
-        let Some((pid, notify)) = self.table.take(fd, kind) else {
-            return;
-        };
-        match end {
-            End::Ready(_) => self.counters.delivered += 1,
-            End::BadFd => self.counters.stale += 1,
-            End::Canceled | End::Closed => {}
+    fn clear<H: Host<Pid = P>>(&mut self, host: &H, fds: &Fds<'_>) -> Result<(), Offence> {
+        each_once(fds)?;
+        // Not by poll(2), which some files forget their event by.
+        if let Some(bad) = fds.iter().find(|entry| !sys::is_open(entry.fd)) {
+            self.evict(host, bad.fd);
+            return Err((Errno::EBADF, bad.fd));
         }
-        match (notify, end) {
-            (Notify::Event, End::Ready(kind)) => host.tell(pid, Message::Event { kind, fd }),
-            (Notify::Event, _) => {}
-            (Notify::Poll(tag), end) => {
-                for other in self.table.armed_by(fd, pid).iter() {
-                    if let Some((_, Notify::Poll(_))) = self.table.get(fd, other) {
-                        self.table.take(fd, other);
-                    }
-                }
-                host.tell(pid, Message::Poll { tag: &tag, end });
+        for Entry { fd, kinds } in fds.iter() {
+            let cleared = self.table.armed(fd) & kinds;
+            for kind in cleared.iter() {
+                self.end(host, fd, kind, Why::Canceled);
             }
+            if !cleared.is_empty() {
+                self.follow(host, &[fd]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Clears a poll of the caller, known by something that it waits for.
+    fn cancel<H: Host<Pid = P>>(&mut self, host: &H, caller: P, entry: Entry) -> Answer {
+        for kind in entry.kinds.iter() {
+            match self.table.get(entry.fd, kind) {
+                Some((pid, waiting)) if pid == caller && waiting.notify != Notify::Event => {
+                    self.drop_waiters(host, entry.fd, kind.into());
+                    return Answer::Done;
+                }
+                _ => {}
+            }
+        }
+        Answer::Gone
+    }
+
+    /// Takes a waiter out whose wait ends without readiness. A poll is told how it
+    /// ended; fdset's waiters are told of events only.
+    fn end<H: Host<Pid = P>>(&mut self, host: &H, fd: i32, kind: Kind, why: Why) {
+        if let Some((_, waiting)) = self.table.take(fd, kind) {
+            self.counters.stale += u64::from(why == Why::BadFd);
+            if let Notify::Poll(index) = waiting.notify {
+                self.finish(host, index, |is_set| {
+                    let fd = is_set.then_some(fd);
+                    match why {
+                        Why::BadFd => End::BadFd(fd),
+                        Why::Canceled => End::Canceled(fd),
+                    }
+                });
+            }
+        }
+    }
+
+    /// Ends a poll: nothing stays armed for it, and it is told.
+    fn finish<'a, H: Host<Pid = P>>(
+        &mut self,
+        host: &H,
+        index: u32,
+        end: impl FnOnce(bool) -> End<'a>,
+    ) {
+        if let Some(poll) = self.polls.try_remove(index as usize) {
+            let mut left = SmallVec::new();
+            self.take_others(index, &poll, &mut left);
+            self.follow(host, &left);
+            let (tag, end) = (&poll.tag, end(poll.is_set));
+            host.tell(poll.pid, Message::Poll { tag, end });
         }
     }
 
@@ -330,55 +626,69 @@ impl<P: Copy + Eq + Hash> Service<P> {
 
     fn evict_waiters<H: Host<Pid = P>>(&mut self, host: &H, fd: i32, kinds: Kinds) {
         for kind in kinds.iter() {
-            self.end(host, fd, kind, End::BadFd);
+            self.end(host, fd, kind, Why::BadFd);
         }
     }
 
     /// ERTS reports an event.
     pub fn ready<H: Host<Pid = P>>(&mut self, host: &H, event: i32) {
         self.counters.wakeups += 1;
-        let mut fds = std::mem::take(&mut self.fds);
-        self.pollset.ready(host, event, &mut fds);
-        self.deliver_all(host, fds);
+        let mut reports = std::mem::take(&mut self.reports);
+        self.pollset.ready(host, event, &mut reports);
+        self.deliver_all(host, reports);
     }
 
     fn after_arming<H: Host<Pid = P>>(&mut self, host: &H) {
-        let mut fds = std::mem::take(&mut self.fds);
-        self.pollset.after_arming(&mut fds);
-        self.deliver_all(host, fds);
+        let mut reports = std::mem::take(&mut self.reports);
+        self.pollset.after_arming(&mut reports);
+        self.deliver_all(host, reports);
     }
 
     /// Finds out which waiters of these fds it concerns, and tells them.
-    fn deliver_all<H: Host<Pid = P>>(&mut self, host: &H, mut fds: Vec<i32>) {
-        if !fds.is_empty() {
+    fn deliver_all<H: Host<Pid = P>>(&mut self, host: &H, mut reports: Vec<Report>) {
+        if !reports.is_empty() {
             let mut polled = std::mem::take(&mut self.polled);
-            polled.extend(fds.iter().map(|fd| PollFd::new(*fd, self.table.armed(*fd))));
+            let armed = |report: &Report| PollFd::new(report.fd, self.table.armed(report.fd));
+            polled.extend(reports.iter().map(armed));
             // What the kernel says of the number now is what counts: the event
             // may be old, or of a file that has left the number.
-            if sys::poll(&mut polled).is_ok() {
-                for one in &polled {
-                    self.deliver(host, one.fd(), one.found());
-                }
-            } else {
+            if sys::poll(&mut polled).is_err() {
                 // No memory. What was reported is taken for ready: waiters can
                 // bear a spurious wake-up, not a lost one.
-                for fd in &fds {
-                    self.deliver(host, *fd, Found::Ready(self.table.armed(*fd)));
+                for one in &mut polled {
+                    one.add(Kinds::ALL);
                 }
             }
-            host.worked(fds.len());
-            polled.clear();
-            self.polled = polled;
-            fds.clear();
+            for (report, one) in reports.iter().zip(&mut polled) {
+                one.add(report.told);
+            }
+            for one in &polled {
+                self.deliver(host, one.fd(), one.found(), &reports);
+            }
+            host.worked(reports.len());
+            self.done_with(polled);
+            reports.clear();
+            self.tell_overheard(host);
         }
-        self.fds = fds;
+        self.reports = reports;
     }
 
-    fn deliver<H: Host<Pid = P>>(&mut self, host: &H, fd: i32, found: Found) {
-        let Found::Ready(ready) = found else {
+    /// Of what poll(2) said while it was asked for something else.
+    fn tell_overheard<H: Host<Pid = P>>(&mut self, host: &H) {
+        while let Some(fd) = self.overheard.pop() {
+            let told = Kinds::PRIORITY;
+            self.deliver(host, fd, Found::Ready(told), &[Report { fd, told }]);
+        }
+    }
+
+    fn deliver<H: Host<Pid = P>>(&mut self, host: &H, fd: i32, found: Found, batch: &[Report]) {
+        let Found::Ready(found) = found else {
             self.evict(host, fd);
             return;
         };
+        // A poll of a set may have ended since the kernel was asked.
+        let ready = found & self.table.armed(fd);
+        self.pollset.keep(fd, found - ready);
         if ready.is_empty() {
             self.counters.spurious += 1;
         }
@@ -388,21 +698,72 @@ impl<P: Copy + Eq + Hash> Service<P> {
             return;
         }
         for kind in ready.iter() {
-            self.end(host, fd, kind, End::Ready(kind));
+            let Some((pid, waiting)) = self.table.take(fd, kind) else {
+                continue;
+            };
+            self.counters.delivered += 1;
+            match waiting.notify {
+                Notify::Event => host.tell(pid, Message::Event { kind, fd }),
+                Notify::Poll(index) => match self.polls.get(index as usize) {
+                    Some(poll) if poll.is_set => {
+                        let all = self.all_ready(index, Entry { fd, kinds: ready }, batch);
+                        host.worked(all.1);
+                        self.counters.delivered += all.0.len() as u64 - 1;
+                        self.finish(host, index, |_| End::AllReady(&all.0));
+                    }
+                    _ => self.finish(host, index, |_| End::Ready(kind)),
+                },
+            }
         }
+    }
+
+    /// All that is ready of a poll's set, of which `known` is; and of how many fds
+    /// it was found out.
+    fn all_ready(&mut self, index: u32, known: Entry, batch: &[Report]) -> (Vec<Entry>, usize) {
+        let entries = &self.polls[index as usize].entries;
+        let mut polled: Vec<PollFd> = entries
+            .iter()
+            .map(|Entry { fd, kinds }| PollFd::new(*fd, *kinds | self.priority(*fd)))
+            .collect();
+        if sys::poll(&mut polled).is_err() {
+            // No memory: the others are found by the next poll.
+            for one in &mut polled {
+                one.forget();
+            }
+        }
+        let told_once = batch.iter().filter(|report| !report.told.is_empty());
+        let told_once: Vec<&Report> = told_once.collect();
+        let mut all = Vec::new();
+        for (Entry { fd, kinds }, one) in entries.iter().zip(&polled) {
+            let mut ready = one.ready();
+            if *fd == known.fd {
+                ready |= known.kinds;
+            }
+            for report in told_once.iter().filter(|report| report.fd == *fd) {
+                ready |= report.told;
+            }
+            if *fd != known.fd && (ready - *kinds).contains(Kind::Priority) {
+                self.overheard.push(*fd);
+            }
+            let (fd, kinds) = (*fd, ready & *kinds);
+            if !kinds.is_empty() {
+                all.push(Entry { fd, kinds });
+            }
+        }
+        (all, polled.len())
     }
 
     /// What stays armed of a fd when the waiters of `ready` have been told:
     /// neither those, nor what else their polls wait for.
     fn left_after(&self, fd: i32, ready: Kinds) -> Kinds {
         let mut left = self.table.armed(fd) - ready;
+        if left.is_empty() {
+            return left;
+        }
         for kind in ready.iter() {
-            if let Some((pid, Notify::Poll(_))) = self.table.get(fd, kind) {
-                for other in (self.table.armed_by(fd, pid) & left).iter() {
-                    if let Some((_, Notify::Poll(_))) = self.table.get(fd, other) {
-                        left = left - other.into();
-                    }
-                }
+            let notify = self.table.get(fd, kind).map(|(_, waiting)| waiting.notify);
+            if let Some(poll @ Notify::Poll(_)) = notify {
+                left = left - self.table.kinds(fd, |waiting| waiting.notify == poll);
             }
         }
         left
@@ -411,11 +772,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
     /// A process is gone: so is what it had armed.
     pub fn process_exit<H: Host<Pid = P>>(&mut self, host: &H, pid: P) {
         while let Some((fd, _)) = self.table.first_of(pid) {
-            let armed = self.table.armed(fd);
-            for kind in self.table.armed_by(fd, pid).iter() {
-                self.table.take(fd, kind);
-            }
-            self.disarm_from(host, fd, armed);
+            self.drop_waiters(host, fd, self.table.armed_by(fd, pid));
         }
         self.table.remove(pid);
     }
@@ -423,9 +780,46 @@ impl<P: Copy + Eq + Hash> Service<P> {
     /// The port is closing: no poll may go on waiting.
     pub fn stop<H: Host<Pid = P>>(mut self, host: &H) {
         self.pollset.close(host);
-        let armed: Vec<_> = self.table.iter().map(|(fd, kind, _)| (fd, kind)).collect();
-        for (fd, kind) in armed {
-            self.end(host, fd, kind, End::Closed);
+        for poll in self.polls.drain() {
+            let (tag, end) = (&poll.tag, End::Closed);
+            host.tell(poll.pid, Message::Poll { tag, end });
+        }
+    }
+}
+
+/// A refusal of these fds.
+fn of(fds: &Fds<'_>) -> impl FnOnce(Offence) -> Refusal + use<> {
+    let is_set = fds.is_set();
+    move |(errno, fd)| Refusal {
+        errno,
+        fd: is_set.then_some(fd),
+    }
+}
+
+/// No fd may occur twice in a set: it would wait for itself.
+fn each_once(fds: &Fds<'_>) -> Result<(), Offence> {
+    if fds.len() > 1 {
+        let mut fds: Vec<i32> = fds.iter().map(|entry| entry.fd).collect();
+        fds.sort_unstable();
+        if let Some(twice) = fds.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err((Errno::EINVAL, twice[0]));
+        }
+    }
+    Ok(())
+}
+
+/// The answer to a poll of which something is ready.
+fn ready_of(fds: &Fds<'_>, polled: &[PollFd]) -> Option<Answer> {
+    let ready = |(entry, one): (Entry, &PollFd)| {
+        let kinds = entry.kinds & one.ready();
+        (!kinds.is_empty()).then_some(Entry { kinds, ..entry })
+    };
+    let mut all = fds.iter().zip(polled).filter_map(ready);
+    match fds {
+        Fds::One(_) => all.next()?.kinds.iter().next().map(Answer::Ready),
+        Fds::Set(_) => {
+            let all: Vec<Entry> = all.collect();
+            (!all.is_empty()).then_some(Answer::AllReady(all))
         }
     }
 }

@@ -7,7 +7,9 @@
 
 use crate::kinds::{Kind, Kinds};
 use std::ffi::c_int;
+use std::fmt;
 use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 /// An errno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +20,6 @@ impl Errno {
     pub const EBUSY: Errno = Errno(libc::EBUSY);
     pub const EEXIST: Errno = Errno(libc::EEXIST);
     pub const EINVAL: Errno = Errno(libc::EINVAL);
-    #[cfg(not(target_os = "linux"))]
     pub const ENOTSUP: Errno = Errno(libc::ENOTSUP);
     pub const ENOENT: Errno = Errno(libc::ENOENT);
 
@@ -56,6 +57,12 @@ fn poll_events(kind: Kind) -> i16 {
     match kind {
         Kind::Read => libc::POLLIN,
         Kind::Write => libc::POLLOUT,
+        Kind::Priority => libc::POLLPRI,
+        #[cfg(target_os = "linux")]
+        Kind::Hangup => libc::POLLRDHUP,
+        // No pollset of other systems takes it.
+        #[cfg(not(target_os = "linux"))]
+        Kind::Hangup => 0,
     }
 }
 
@@ -89,6 +96,29 @@ impl PollFd {
     }
 }
 
+impl PollFd {
+    /// What is ready, as far as it is open.
+    pub fn ready(&self) -> Kinds {
+        match self.found() {
+            Found::Ready(kinds) => kinds,
+            Found::NotOpen => Kinds::NONE,
+        }
+    }
+
+    /// Takes kinds for asked for and found.
+    pub fn add(&mut self, kinds: Kinds) {
+        for kind in kinds.iter() {
+            self.0.events |= poll_events(kind);
+            self.0.revents |= poll_events(kind);
+        }
+    }
+
+    /// As if nothing had been found.
+    pub fn forget(&mut self) {
+        self.0.revents = 0;
+    }
+}
+
 /// poll(2) without waiting. `fds` holds no more than RLIMIT_NOFILE entries.
 pub fn poll(fds: &mut [PollFd]) -> Result<(), Errno> {
     loop {
@@ -114,24 +144,184 @@ pub fn is_open(fd: i32) -> bool {
 /// inodes (eventfd, timerfd, inotify), which all share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {
+    file_type: libc::mode_t,
     device: libc::dev_t,
     inode: libc::ino_t,
     /// The device that a device file stands for.
     special: libc::dev_t,
 }
 
-/// fstat(2), as far as it identifies the file.
-pub fn file_id(fd: i32) -> Result<FileId, Errno> {
+fn stat(fd: i32) -> Result<libc::stat, Errno> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: fstat takes any number and writes the struct when it returns 0.
     check(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;
     // SAFETY: see above.
-    let stat = unsafe { stat.assume_init() };
+    Ok(unsafe { stat.assume_init() })
+}
+
+impl FileId {
+    #[cfg(target_os = "linux")]
+    pub fn is_socket(&self) -> bool {
+        self.file_type == libc::S_IFSOCK
+    }
+}
+
+/// fstat(2), as far as it identifies the file.
+pub fn file_id(fd: i32) -> Result<FileId, Errno> {
+    let stat = stat(fd)?;
     Ok(FileId {
+        file_type: stat.st_mode & libc::S_IFMT,
         device: stat.st_dev,
         inode: stat.st_ino,
         special: stat.st_rdev,
     })
+}
+
+/// What is behind a fd, for people to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    kind: &'static str,
+    socket: Option<Socket>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Socket {
+    domain: String,
+    style: &'static str,
+    local: String,
+    peer: String,
+}
+
+impl fmt::Display for Description {
+    /// The kind, and of a socket its domain, type, local and remote address; a
+    /// line each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind)?;
+        if let Some(socket) = &self.socket {
+            let Socket {
+                domain,
+                style,
+                local,
+                peer,
+            } = socket;
+            write!(f, "\n{domain}\n{style}\n{local}\n{peer}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks the kernel what is behind a fd: fstat(2), isatty(3), getsockname(2),
+/// getpeername(2).
+pub fn describe(fd: i32) -> Result<Description, Errno> {
+    let kind = match stat(fd)?.st_mode & libc::S_IFMT {
+        libc::S_IFSOCK => "socket",
+        libc::S_IFIFO => "pipe",
+        libc::S_IFREG => "file",
+        libc::S_IFDIR => "directory",
+        libc::S_IFBLK => "block_device",
+        libc::S_IFLNK => "link",
+        // SAFETY: takes any number.
+        libc::S_IFCHR if unsafe { libc::isatty(fd) } == 1 => "tty",
+        libc::S_IFCHR => "character_device",
+        // An anonymous inode: epoll, eventfd, inotify, ...
+        _ => "anonymous",
+    };
+    let socket = (kind == "socket").then(|| {
+        let mut style: c_int = 0;
+        let mut length = size_of::<c_int>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` bytes, which `style` has.
+        unsafe {
+            libc::getsockopt(
+                fd,
+                libc::SOL_SOCKET,
+                libc::SO_TYPE,
+                (&raw mut style).cast(),
+                &mut length,
+            )
+        };
+        let (domain, local) = address(fd, libc::getsockname);
+        let (_, peer) = address(fd, libc::getpeername);
+        Socket {
+            domain,
+            style: match style {
+                libc::SOCK_STREAM => "stream",
+                libc::SOCK_DGRAM => "dgram",
+                libc::SOCK_RAW => "raw",
+                libc::SOCK_SEQPACKET => "seqpacket",
+                _ => "other",
+            },
+            local,
+            peer,
+        }
+    });
+    Ok(Description { kind, socket })
+}
+
+type GetName =
+    unsafe extern "C" fn(c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> c_int;
+
+/// Domain and address of one side of a socket, empty where there is none.
+fn address(fd: i32, get: GetName) -> (String, String) {
+    // SAFETY: all zeroes is a sockaddr_storage.
+    let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let mut length = size_of_val(&storage) as libc::socklen_t;
+    let place = &raw mut storage;
+    // SAFETY: the kernel writes at most `length` bytes, which the storage has.
+    if check(unsafe { get(fd, place.cast(), &mut length) }).is_err() {
+        return (String::new(), String::new());
+    }
+    match c_int::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the storage is as large as any address, and aligned for all.
+            let inet: libc::sockaddr_in = unsafe { place.cast::<libc::sockaddr_in>().read() };
+            let ip = Ipv4Addr::from(u32::from_be(inet.sin_addr.s_addr));
+            let address = SocketAddrV4::new(ip, u16::from_be(inet.sin_port));
+            ("inet".into(), address.to_string())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let inet: libc::sockaddr_in6 = unsafe { place.cast::<libc::sockaddr_in6>().read() };
+            let ip = Ipv6Addr::from(inet.sin6_addr.s6_addr);
+            let port = u16::from_be(inet.sin6_port);
+            let address = SocketAddrV6::new(ip, port, 0, inet.sin6_scope_id);
+            ("inet6".into(), address.to_string())
+        }
+        libc::AF_UNIX => {
+            // SAFETY: as above.
+            let unix: libc::sockaddr_un = unsafe { place.cast::<libc::sockaddr_un>().read() };
+            let offset = std::mem::offset_of!(libc::sockaddr_un, sun_path);
+            let path = unix.sun_path.iter().map(|byte| *byte as u8);
+            let mut path: Vec<u8> = path.take((length as usize).saturating_sub(offset)).collect();
+            // An abstract name begins with a zero byte, commonly written as @.
+            match path.first_mut() {
+                Some(first @ 0) => *first = b'@',
+                _ => path.truncate(path.iter().position(|byte| *byte == 0).unwrap_or(path.len())),
+            }
+            ("unix".into(), path.escape_ascii().to_string())
+        }
+        #[cfg(target_os = "linux")]
+        libc::AF_NETLINK => ("netlink".into(), String::new()),
+        #[cfg(target_os = "linux")]
+        libc::AF_PACKET => ("packet".into(), String::new()),
+        family => (family.to_string(), String::new()),
+    }
+}
+
+/// Milliseconds on a clock that goes on evenly, from any start. Coarse, where
+/// there is a coarse one: it costs a few nanoseconds, and its steps are some
+/// milliseconds.
+pub fn milliseconds() -> u64 {
+    #[cfg(target_os = "linux")]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes the struct; the clock is there on every system.
+    unsafe { libc::clock_gettime(CLOCK, &mut time) };
+    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
 }
 
 /// A second number for the file of `fd`, to be closed with [`close`].
@@ -145,6 +335,16 @@ pub fn duplicate(fd: i32) -> Result<i32, Errno> {
 #[cfg(target_os = "linux")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoll(i32);
+
+/// When a registration is heard of.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// Once, and then when it was modified.
+    Once,
+    /// Whenever something happens.
+    Edges,
+}
 
 /// One event of [`Epoll::wait`].
 #[cfg(target_os = "linux")]
@@ -160,6 +360,11 @@ impl EpollEvent {
     pub fn data(&self) -> u64 {
         self.0.u64
     }
+
+    /// Whether EPOLLPRI is among the events.
+    pub fn is_priority(&self) -> bool {
+        self.0.events & libc::EPOLLPRI as u32 != 0
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -173,27 +378,46 @@ impl Epoll {
         self.0
     }
 
-    /// EPOLL_CTL_ADD: `EEXIST` if the fd's file is registered under this number.
-    pub fn add(self, fd: i32, kinds: Kinds, data: u64) -> Result<(), Errno> {
-        self.control(libc::EPOLL_CTL_ADD, fd, kinds, data)
+    /// EPOLL_CTL_ADD: `EEXIST` if the fd's file is registered under this number,
+    /// and then nothing is asked of the file.
+    pub fn add(self, fd: i32, kinds: Kinds, how: Notice, data: u64) -> Result<(), Errno> {
+        self.control(libc::EPOLL_CTL_ADD, fd, kinds, how, data)
     }
 
     /// EPOLL_CTL_MOD: `ENOENT` if the fd's file is not registered under this
     /// number.
-    pub fn modify(self, fd: i32, kinds: Kinds, data: u64) -> Result<(), Errno> {
-        self.control(libc::EPOLL_CTL_MOD, fd, kinds, data)
+    pub fn modify(self, fd: i32, kinds: Kinds, how: Notice, data: u64) -> Result<(), Errno> {
+        self.control(libc::EPOLL_CTL_MOD, fd, kinds, how, data)
     }
 
-    /// Every registration is one-shot. With no kinds, trouble is reported still
-    /// (the kernel adds EPOLLERR and EPOLLHUP), once.
-    fn control(self, operation: c_int, fd: i32, kinds: Kinds, data: u64) -> Result<(), Errno> {
+    /// EPOLL_CTL_DEL.
+    pub fn remove(self, fd: i32) -> Result<(), Errno> {
+        self.control(libc::EPOLL_CTL_DEL, fd, Kinds::NONE, Notice::Once, 0)
+    }
+
+    /// With no kinds, trouble is reported still (the kernel adds EPOLLERR and
+    /// EPOLLHUP).
+    fn control(
+        self,
+        operation: c_int,
+        fd: i32,
+        kinds: Kinds,
+        how: Notice,
+        data: u64,
+    ) -> Result<(), Errno> {
+        let how = match how {
+            Notice::Once => libc::EPOLLONESHOT,
+            Notice::Edges => libc::EPOLLET,
+        };
         let events = kinds
             .iter()
             .map(|kind| match kind {
                 Kind::Read => libc::EPOLLIN,
                 Kind::Write => libc::EPOLLOUT,
+                Kind::Priority => libc::EPOLLPRI,
+                Kind::Hangup => libc::EPOLLRDHUP,
             })
-            .fold(libc::EPOLLONESHOT, |all, one| all | one);
+            .fold(how, |all, one| all | one);
         let mut event = libc::epoll_event {
             events: events as u32,
             u64: data,

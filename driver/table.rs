@@ -19,7 +19,7 @@ type Index = u32;
 const NOBODY: Index = Index::MAX;
 
 /// The waiters of a fd's kinds.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Slot([Index; Kind::ALL.len()]);
 
 impl Default for Slot {
@@ -49,6 +49,8 @@ pub struct Table<P, T> {
     slots: Pages<Slot>,
     processes: Slab<Process<P>>,
     by_pid: HashMap<P, Index, FxBuildHasher>,
+    /// Fds that have a waiter.
+    fds: usize,
 }
 
 impl<P: Copy + Eq + Hash, T> Table<P, T> {
@@ -58,6 +60,7 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
             slots: Pages::new(),
             processes: Slab::new(),
             by_pid: HashMap::default(),
+            fds: 0,
         }
     }
 
@@ -75,18 +78,23 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
 
     /// The kinds of a fd that have a waiter.
     pub fn armed(&self, fd: i32) -> Kinds {
-        self.kinds(fd, |_| true)
+        self.kinds_of(fd, |_| true)
     }
 
     /// The kinds of a fd that this process waits for.
     pub fn armed_by(&self, fd: i32, pid: P) -> Kinds {
         match self.by_pid.get(&pid) {
-            Some(process) => self.kinds(fd, |waiter| waiter.process == *process),
+            Some(process) => self.kinds_of(fd, |waiter| waiter.process == *process),
             None => Kinds::NONE,
         }
     }
 
-    fn kinds(&self, fd: i32, mine: impl Fn(&Waiter<T>) -> bool) -> Kinds {
+    /// The kinds of a fd whose waiters' tokens are such.
+    pub fn kinds(&self, fd: i32, such: impl Fn(&T) -> bool) -> Kinds {
+        self.kinds_of(fd, |waiter| such(&waiter.token))
+    }
+
+    fn kinds_of(&self, fd: i32, mine: impl Fn(&Waiter<T>) -> bool) -> Kinds {
         let mut kinds = Kinds::NONE;
         for kind in Kind::ALL {
             if self
@@ -122,6 +130,7 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
         if fd < 0 || self.index(fd, kind).is_some() {
             return false;
         }
+        self.fds += usize::from(self.slots.get(fd) == Slot::default());
         let next = self.processes[process as usize].first;
         let index = self.waiters.insert(Waiter {
             fd,
@@ -144,6 +153,7 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
         let index = self.index(fd, kind)?;
         let waiter = self.waiters.remove(index);
         self.slots.slot(fd).0[kind.index()] = NOBODY;
+        self.fds -= usize::from(self.slots.get(fd) == Slot::default());
         if let Some(next) = self.waiters.get_mut(waiter.next as usize) {
             next.previous = waiter.previous;
         }
@@ -175,16 +185,23 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
         self.waiters.len()
     }
 
+    /// How many fds have a waiter.
+    pub fn fds(&self) -> usize {
+        self.fds
+    }
+
     /// How many processes are known.
     pub fn processes(&self) -> usize {
         self.processes.len()
     }
 
-    /// Everything that is armed, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (i32, Kind, P)> {
-        self.waiters.iter().map(|(_, waiter)| {
-            let process = &self.processes[waiter.process as usize];
-            (waiter.fd, waiter.kind, process.pid)
+    /// What is armed of this fd and those after it, in their order.
+    pub fn from(&self, fd: i32) -> impl Iterator<Item = (i32, Kind, P, &T)> {
+        self.slots.from(fd).flat_map(move |(fd, _)| {
+            Kind::ALL.into_iter().filter_map(move |kind| {
+                let (pid, token) = self.get(fd, kind)?;
+                Some((fd, kind, pid, token))
+            })
         })
     }
 }
@@ -229,14 +246,18 @@ mod tests {
     }
 
     fn agree(table: &Table<u64, u32>, model: &Model) {
-        let mut all: Vec<_> = table.iter().map(|(f, k, p)| (f, k as u8, p)).collect();
-        all.sort_unstable();
+        let all: Vec<_> = table
+            .from(i32::MIN)
+            .map(|(f, k, p, _)| (f, k as u8, p))
+            .collect();
         let expected: Vec<_> = model
             .waiters
             .iter()
             .map(|((f, k), (p, _))| (*f, *k, *p))
             .collect();
         assert_eq!(all, expected);
+        let fds: BTreeSet<i32> = model.waiters.keys().map(|(fd, _)| *fd).collect();
+        assert_eq!((table.len(), table.fds()), (expected.len(), fds.len()));
         for ((fd, _), (pid, _)) in &model.waiters {
             let (mut armed, mut mine) = (Kinds::NONE, Kinds::NONE);
             for kind in Kind::ALL {
@@ -313,6 +334,7 @@ mod tests {
         assert_eq!(table.first_of(2), Some((8_000, Kind::Write)));
         table.take(8_000, Kind::Write);
         assert_eq!(table.first_of(2), None);
-        assert_eq!(table.iter().count(), 8_000);
+        assert_eq!((table.len(), table.fds()), (8_000, 8_000));
+        assert_eq!(table.from(7_990).count(), 10);
     }
 }

@@ -15,12 +15,20 @@
 //! - registrations are one-shot, so one left behind is heard once at most;
 //! - EPOLL_CTL_MOD finding nothing (`ENOENT`) means that the number has come back
 //!   as another file.
+//!
+//! Fds that are armed for priority are registered otherwise. Files such as
+//! /proc/self/mounts and /proc/pressure forget their event once somebody has asked,
+//! and EPOLL_CTL_MOD asks: what happens just before it would be lost, since
+//! epoll_wait(2) asks again. So such a fd stays registered for all kinds, and every edge is
+//! heard; what comes while nobody waits is kept for who comes next. Whether the
+//! number has come back is then seen by EPOLL_CTL_ADD, which says `EEXIST` and asks
+//! nothing.
 
 use super::home::{Advice, Home};
-use super::{Armed, Pollset, Select, Stale};
-use crate::kinds::Kinds;
+use super::{Armed, Pollset, Report, Select, Stale};
+use crate::kinds::{Kind, Kinds};
 use crate::pages::Pages;
-use crate::sys::{self, EpollEvent, Errno, FileId};
+use crate::sys::{self, EpollEvent, Errno, FileId, Notice};
 use crate::wire::Counters;
 use rustc_hash::FxBuildHasher;
 use std::hash::BuildHasher;
@@ -37,6 +45,21 @@ struct Registration {
     generation: u32,
     kinds: Kinds,
     file: Option<FileMark>,
+    /// Registered for the edges of all kinds.
+    edges: bool,
+    /// The file forgets what it has told. (A socket's out-of-band data stays.)
+    forgets: bool,
+    /// Told while nobody waited.
+    untold: bool,
+}
+
+/// How kinds are registered.
+fn notice(kinds: Kinds) -> (Kinds, Notice) {
+    if kinds.contains(Kind::Priority) {
+        (Kinds::ALL, Notice::Edges)
+    } else {
+        (kinds, Notice::Once)
+    }
 }
 
 /// What is kept of a file's identity: 32 bits, and two files that agree in them
@@ -84,46 +107,93 @@ impl Epoll {
         })
     }
 
-    fn register(&mut self, fd: i32, kinds: Kinds) -> Result<(), Errno> {
+    fn next_generation(&mut self) -> u32 {
         // After 2^32 registrations numbers come again; those left behind from
         // then are heard once at most, and poll(2) has the last word.
         self.generation = self.generation.checked_add(1).unwrap_or(1);
-        let generation = self.generation;
-        match self.instance.add(fd, kinds, data(fd, generation)) {
+        self.generation
+    }
+
+    fn register(&mut self, fd: i32, kinds: Kinds) -> Result<(), Errno> {
+        let generation = self.next_generation();
+        let (asked, how) = notice(kinds);
+        match self.instance.add(fd, asked, how, data(fd, generation)) {
             // Registered by a file that was here before and has come back.
-            Err(Errno::EEXIST) => self.instance.modify(fd, kinds, data(fd, generation))?,
+            Err(Errno::EEXIST) => {
+                self.instance.modify(fd, asked, how, data(fd, generation))?;
+            }
             result => result?,
         }
+        self.registered_as(fd, generation, kinds);
+        Ok(())
+    }
+
+    fn registered_as(&mut self, fd: i32, generation: u32, kinds: Kinds) {
+        let id = sys::file_id(fd).ok();
         let slot = self.registrations.slot(fd);
         self.registered += u32::from(slot.generation == 0);
         *slot = Registration {
             generation,
             kinds,
-            file: sys::file_id(fd).ok().map(FileMark::new),
+            file: id.map(FileMark::new),
+            edges: notice(kinds).1 == Notice::Edges,
+            forgets: id.is_some_and(|id| !id.is_socket()),
+            untold: false,
         };
-        Ok(())
     }
 
     /// Changes a registration. An error says that it is no longer there.
     fn change(&mut self, fd: i32, kinds: Kinds) -> Result<(), Errno> {
-        let generation = self.registrations.get(fd).generation;
-        if generation == 0 {
+        let registration = self.registrations.get(fd);
+        if registration.generation == 0 {
             return Err(Errno::ENOENT);
         }
-        self.instance.modify(fd, kinds, data(fd, generation))?;
-        self.registrations.slot(fd).kinds = kinds;
+        let (asked, how) = notice(kinds);
+        let edges = how == Notice::Edges;
+        if edges && registration.edges {
+            return self.confirm(fd);
+        }
+        self.instance
+            .modify(fd, asked, how, data(fd, registration.generation))?;
+        let slot = self.registrations.slot(fd);
+        slot.kinds = kinds;
+        slot.edges = edges;
         Ok(())
     }
 
-    fn drain(&mut self, fds: &mut Vec<i32>) -> usize {
+    /// Whether a registration for edges is still there.
+    fn confirm(&mut self, fd: i32) -> Result<(), Errno> {
+        let registration = self.registrations.get(fd);
+        let file = sys::file_id(fd)?;
+        if registration.file != Some(FileMark::new(file)) {
+            return Err(Errno::ENOENT);
+        }
+        let generation = self.next_generation();
+        let (asked, how) = notice(Kinds::PRIORITY);
+        match self.instance.add(fd, asked, how, data(fd, generation)) {
+            Err(Errno::EEXIST) => Ok(()),
+            // A file of the same identity, opened anew under the same number. Who
+            // arms it registers it; so far this was a question only.
+            Ok(()) => {
+                self.instance.remove(fd)?;
+                Err(Errno::ENOENT)
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn drain(&mut self, reports: &mut Vec<Report>) -> usize {
         let Ok(count) = self.instance.wait(&mut self.events[..]) else {
             // EINTR cannot be: it does not wait. The next call tries again.
             return 0;
         };
         for event in &self.events[..count] {
             let (fd, generation) = (event.data() as u32 as i32, (event.data() >> 32) as u32);
-            if self.registrations.get(fd).generation == generation {
-                fds.push(fd);
+            let registration = self.registrations.get(fd);
+            if registration.generation == generation {
+                let lost = event.is_priority() && registration.forgets;
+                let told = if lost { Kinds::PRIORITY } else { Kinds::NONE };
+                reports.push(Report { fd, told });
             }
         }
         count
@@ -151,6 +221,10 @@ impl Epoll {
 }
 
 impl Pollset for Epoll {
+    fn kinds(&self) -> Kinds {
+        Kinds::ALL
+    }
+
     fn arm(&mut self, _host: &dyn Select, fd: i32, kinds: Kinds) -> Result<Armed, Errno> {
         if self.registrations.get(fd).generation == 0 {
             self.register(fd, kinds)?;
@@ -172,8 +246,8 @@ impl Pollset for Epoll {
     /// come back as another file.
     fn disarm(&mut self, _host: &dyn Select, _fd: i32, _left: Kinds) {}
 
-    fn ready(&mut self, host: &dyn Select, _event: i32, fds: &mut Vec<i32>) {
-        let count = self.drain(fds);
+    fn ready(&mut self, host: &dyn Select, _event: i32, reports: &mut Vec<Report>) {
+        let count = self.drain(reports);
         match self.home.after_ready(count, self.registered) {
             Advice::Keep => {}
             Advice::Stay => self.stay(host),
@@ -181,19 +255,37 @@ impl Pollset for Epoll {
         }
     }
 
-    fn after_arming(&mut self, fds: &mut Vec<i32>) {
+    fn after_arming(&mut self, reports: &mut Vec<Report>) {
         if self.home.looks() {
-            let count = self.drain(fds);
+            let count = self.drain(reports);
             self.home.after_look(count);
         }
     }
 
     fn settle(&mut self, _host: &dyn Select, fd: i32, left: Kinds) -> Result<(), Stale> {
-        if left.is_empty() {
-            // The one shot has been fired.
+        if left.is_empty() || self.registrations.get(fd).edges {
+            // The one shot has been fired, or the next edge comes anyway.
             return Ok(());
         }
         self.change(fd, left).map_err(|_| Stale)
+    }
+
+    fn untold(&mut self, fd: i32) -> Kinds {
+        if !self.registrations.get(fd).untold {
+            return Kinds::NONE;
+        }
+        self.registrations.slot(fd).untold = false;
+        match self.confirm(fd) {
+            Ok(()) => Kinds::PRIORITY,
+            Err(_) => Kinds::NONE,
+        }
+    }
+
+    fn keep(&mut self, fd: i32, told: Kinds) {
+        let registration = self.registrations.get(fd);
+        if told.contains(Kind::Priority) && registration.edges && registration.forgets {
+            self.registrations.slot(fd).untold = true;
+        }
     }
 
     /// A file that left its number, stayed open and came back finds what it left

@@ -17,7 +17,7 @@
 //! - ERTS does not say when a number has come back as another file. The file's
 //!   identity is compared whenever it matters.
 
-use super::{Armed, Pollset, Select, Stale};
+use super::{Armed, Pollset, Report, Select, Stale};
 use crate::kinds::Kinds;
 use crate::sys::{self, Errno, FileId};
 use rustc_hash::{FxBuildHasher, FxHashSet};
@@ -118,13 +118,14 @@ impl Erts {
 impl Pollset for Erts {
     fn arm(&mut self, host: &dyn Select, fd: i32, kinds: Kinds) -> Result<Armed, Errno> {
         let file = sys::file_id(fd)?;
-        if let Some(state) = self.states.get_mut(&fd)
-            && state.file == file
-        {
-            host.select(state.event, kinds - state.kinds)?;
-            host.deselect(state.event, state.kinds - kinds);
-            state.kinds = kinds;
-            return Ok(Armed::Watched);
+        match self.states.get_mut(&fd) {
+            Some(state) if state.file == file => {
+                host.select(state.event, kinds - state.kinds)?;
+                host.deselect(state.event, state.kinds - kinds);
+                state.kinds = kinds;
+                return Ok(Armed::Watched);
+            }
+            _ => {}
         }
         let replaced = self.states.contains_key(&fd);
         self.release(host, fd);
@@ -151,14 +152,15 @@ impl Pollset for Erts {
         }
     }
 
-    fn ready(&mut self, host: &dyn Select, event: i32, fds: &mut Vec<i32>) {
+    fn ready(&mut self, host: &dyn Select, event: i32, reports: &mut Vec<Report>) {
         let fd = self.duplicates.get(&event).copied().unwrap_or(event);
         if self
             .states
             .get(&fd)
             .is_some_and(|state| state.event == event)
         {
-            fds.push(fd);
+            let told = Kinds::NONE;
+            reports.push(Report { fd, told });
         } else {
             // Nothing of ours. It must not be reported for ever.
             host.forget(event);

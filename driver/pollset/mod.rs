@@ -39,10 +39,25 @@ pub enum Armed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stale;
 
+/// A fd that may be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    pub fd: i32,
+    /// What the kernel told once and will not tell again: poll(2) need not
+    /// find it. Some files (/proc/self/mounts, /proc/pressure) forget their event as
+    /// soon as somebody has asked.
+    pub told: Kinds,
+}
+
 /// A set of fds that the kernel watches. Every notification is one-shot: after
 /// a fd came out of [`ready`](Pollset::ready) it is watched again only when
 /// `settle` or `arm` says so.
 pub trait Pollset {
+    /// The kinds that can be armed.
+    fn kinds(&self) -> Kinds {
+        Kinds::READ_WRITE
+    }
+
     /// Has exactly `kinds` of `fd` watched, which are not empty. An error
     /// leaves everything as it was.
     fn arm(&mut self, host: &dyn Select, fd: i32, kinds: Kinds) -> Result<Armed, Errno>;
@@ -51,13 +66,26 @@ pub trait Pollset {
     /// may come out of `ready` once more all the same. The fd may be closed.
     fn disarm(&mut self, host: &dyn Select, fd: i32, left: Kinds);
 
-    /// ERTS reports `event` ready: adds the fds that may be ready to `fds`.
-    fn ready(&mut self, host: &dyn Select, event: i32, fds: &mut Vec<i32>);
+    /// ERTS reports `event` ready: adds the fds that may be ready to `reports`.
+    fn ready(&mut self, host: &dyn Select, event: i32, reports: &mut Vec<Report>);
 
     /// A request has armed something: a pollset that finds it worth while adds
-    /// the fds that may be ready to `fds`, without waiting for ERTS.
-    fn after_arming(&mut self, fds: &mut Vec<i32>) {
-        let _ = fds;
+    /// the fds that may be ready to `reports`, without waiting for ERTS.
+    fn after_arming(&mut self, reports: &mut Vec<Report>) {
+        let _ = reports;
+    }
+
+    /// What was told of a fd while nobody waited for it, and poll(2) would not
+    /// find. It is not told again.
+    fn untold(&mut self, fd: i32) -> Kinds {
+        let _ = fd;
+        Kinds::NONE
+    }
+
+    /// Somebody has asked the kernel, and what it told reaches nobody: keeps
+    /// it for [`untold`](Pollset::untold), where it would be lost.
+    fn keep(&mut self, fd: i32, told: Kinds) {
+        let _ = (fd, told);
     }
 
     /// After a fd came out of `ready`: has `left`, possibly nothing, watched.

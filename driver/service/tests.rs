@@ -15,7 +15,10 @@ use std::os::unix::net::UnixStream;
 #[derive(Debug, PartialEq, Eq)]
 enum Sent {
     Event(u32, Kind, i32),
-    End(u32, End),
+    End(u32, End<'static>),
+    /// The end of a poll of a set that is ready.
+    AllReady(u32, Vec<Entry>),
+    Waiters(Vec<(i32, Kind, u32)>, Option<i32>),
 }
 
 #[derive(Default)]
@@ -58,10 +61,20 @@ impl Select for Recorder {
 impl Host for Recorder {
     type Pid = u32;
 
-    fn tell(&self, pid: u32, message: Message<'_>) {
+    fn tell(&self, pid: u32, message: Message<'_, u32>) {
         self.sent.borrow_mut().push(match message {
             Message::Event { kind, fd } => Sent::Event(pid, kind, fd),
-            Message::Poll { end, .. } => Sent::End(pid, end),
+            Message::Poll { end, .. } => match end {
+                End::AllReady(all) => Sent::AllReady(pid, all.to_vec()),
+                End::Ready(kind) => Sent::End(pid, End::Ready(kind)),
+                End::BadFd(fd) => Sent::End(pid, End::BadFd(fd)),
+                End::Canceled(fd) => Sent::End(pid, End::Canceled(fd)),
+                End::Closed => Sent::End(pid, End::Closed),
+            },
+            Message::Waiters { waiters, next, .. } => {
+                let waiters = waiters.iter().map(|one| (one.fd, one.kind, one.pid));
+                Sent::Waiters(waiters.collect(), next)
+            }
         });
     }
 
@@ -124,8 +137,19 @@ impl Vm {
         }
     }
 
+    /// A refusal must name the fd if it is of a set, and else not.
     fn request(&mut self, caller: u32, request: Request<'_>) -> Result<Answer, Errno> {
-        self.service.request(&self.host, caller, request)
+        let answer = self.service.request(&self.host, caller, request);
+        answer.map_err(|refusal| {
+            assert_eq!(refusal.fd, None);
+            refusal.errno
+        })
+    }
+
+    /// The same for sets.
+    fn request_set(&mut self, caller: u32, request: Request<'_>) -> Result<Answer, (Errno, i32)> {
+        let answer = self.service.request(&self.host, caller, request);
+        answer.map_err(|refusal| (refusal.errno, refusal.fd.unwrap()))
     }
 
     /// ERTS finds something ready: the fd, or the one event that it knows.
@@ -153,12 +177,19 @@ impl Vm {
 }
 
 fn poll(fd: i32, kinds: Kinds) -> Request<'static> {
-    let tag = Tag::Key(7);
-    Request::Poll { fd, kinds, tag }
+    Request::Poll(one(fd, kinds), Tag::Key(7))
+}
+
+fn one(fd: i32, kinds: Kinds) -> Fds<'static> {
+    Fds::One(Entry { fd, kinds })
+}
+
+fn clear(fd: i32, kinds: Kinds) -> Request<'static> {
+    Request::Clear(one(fd, kinds))
 }
 
 fn set(fd: i32, kinds: Kinds) -> Request<'static> {
-    Request::Set { fd, kinds }
+    Request::Set(one(fd, kinds))
 }
 
 /// Two connected sockets, the first with a full send buffer: neither readable
@@ -298,7 +329,7 @@ fn a_check_changes_nothing(pollset: Which) {
     let mut vm = Vm::new(pollset);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    let check = || Request::Check { fd, kinds: READ };
+    let check = || Request::Check(one(fd, READ));
     assert_eq!(vm.request(1, set(fd, READ)), Ok(Answer::Done));
     assert_eq!(vm.request(1, check()), Ok(Answer::NotReady));
     (&theirs).write_all(b"x").unwrap();
@@ -311,7 +342,7 @@ fn cancel_says_whether_a_message_has_been_sent(pollset: Which) {
     let mut vm = Vm::new(pollset);
     let (ours, theirs) = full_pair();
     let fd = ours.as_raw_fd();
-    let cancel = || Request::Cancel { fd, kinds: both() };
+    let cancel = || Request::Cancel(Entry { fd, kinds: both() });
     assert_eq!(vm.request(1, poll(fd, READ)), Ok(Answer::Done));
     assert_eq!(vm.request(2, cancel()), Ok(Answer::Gone));
     assert_eq!(vm.request(1, cancel()), Ok(Answer::Done));
@@ -327,9 +358,9 @@ fn clearing_cancels_a_poll_whole(pollset: Which) {
     let (ours, _theirs) = full_pair();
     let fd = ours.as_raw_fd();
     assert_eq!(vm.request(1, poll(fd, both())), Ok(Answer::Done));
-    let clear = Request::Clear { fd, kinds: WRITE };
+    let clear = clear(fd, WRITE);
     assert_eq!(vm.request(2, clear), Ok(Answer::Done));
-    assert_eq!(vm.host.sent(), [Sent::End(1, End::Canceled)]);
+    assert_eq!(vm.host.sent(), [Sent::End(1, End::Canceled(None))]);
     assert_eq!(vm.watched(fd), Kinds::NONE);
 }
 
@@ -393,7 +424,7 @@ fn a_number_that_came_back_goes_to_the_newcomer(pollset: Which) {
     let old = sys::duplicate(fd).unwrap();
     sys::replace_for_test(other.as_raw_fd(), fd);
     assert_eq!(vm.request(2, set(fd, READ)), Ok(Answer::Done));
-    assert_eq!(vm.host.sent(), [Sent::End(1, End::BadFd)]);
+    assert_eq!(vm.host.sent(), [Sent::End(1, End::BadFd(None))]);
     assert_eq!(vm.service.table.armed(fd), READ);
     // The old file's event reaches nobody, the new one's its waiter.
     (&theirs).write_all(b"x").unwrap();
@@ -416,19 +447,19 @@ fn a_closed_fd_is_bad_and_its_waiters_go(pollset: Which) {
     for request in [
         set(fd, READ),
         poll(fd, WRITE),
-        Request::Clear { fd, kinds: READ },
+        clear(fd, READ),
     ] {
         assert_eq!(vm.request(2, request), Err(Errno::EBADF));
     }
-    assert_eq!(vm.host.sent(), [Sent::End(1, End::BadFd)]);
-    assert_eq!(vm.service.table.iter().count(), 0);
+    assert_eq!(vm.host.sent(), [Sent::End(1, End::BadFd(None))]);
+    assert_eq!(vm.service.table.len(), 0);
 }
 
 fn numbers_that_are_no_fd_are_bad(pollset: Which) {
     let mut vm = Vm::new(pollset);
     for fd in [-1, i32::MIN, i32::MAX, 1_000_000] {
         assert_eq!(vm.request(1, set(fd, READ)), Err(Errno::EBADF));
-        let clear = Request::Clear { fd, kinds: READ };
+        let clear = clear(fd, READ);
         assert_eq!(vm.request(1, clear), Err(Errno::EBADF));
     }
 }
@@ -456,7 +487,8 @@ fn a_stop_ends_every_poll_once(pollset: Which) {
     vm.service.stop(&vm.host);
     let mut sent = vm.host.sent();
     sent.sort_by_key(|sent| match sent {
-        Sent::Event(pid, ..) | Sent::End(pid, _) => *pid,
+        Sent::End(pid, _) => *pid,
+        other => panic!("{other:?}"),
     });
     let expected: Vec<_> = (0..10).map(|pid| Sent::End(pid, End::Closed)).collect();
     assert_eq!(sent, expected);
