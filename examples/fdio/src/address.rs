@@ -80,7 +80,7 @@ impl Encoder for Address {
     }
 }
 
-fn encode_ip(env: Env<'_>, ip: IpAddr) -> Term<'_> {
+pub fn encode_ip(env: Env<'_>, ip: IpAddr) -> Term<'_> {
     let elements: Vec<Term<'_>> = match ip {
         IpAddr::V4(ip) => ip.octets().iter().map(|octet| octet.encode(env)).collect(),
         IpAddr::V6(ip) => ip
@@ -113,7 +113,7 @@ impl<'a> Decoder<'a> for Address {
     }
 }
 
-fn decode_ip(term: Term<'_>) -> NifResult<IpAddr> {
+pub fn decode_ip(term: Term<'_>) -> NifResult<IpAddr> {
     let elements = get_tuple(term)?;
     if elements.len() == 4 {
         return Ok(Ipv4Addr::from(decode_elements::<u8, 4>(&elements)?).into());
@@ -134,6 +134,6 @@ where
 }
 
 /// rustler's own decoders of types smaller than 32 bits cut off what does not fit.
-fn decode_exactly<T: TryFrom<u32>>(term: Term<'_>) -> NifResult<T> {
+pub fn decode_exactly<T: TryFrom<u32>>(term: Term<'_>) -> NifResult<T> {
     T::try_from(term.decode::<u32>()?).map_err(|_| Error::BadArg)
 }

@@ -39,6 +39,7 @@
 -export([dup2/2]).
 -export([pipe/0]).
 -export([eventfd/0]).
+-export([eventfd/1]).
 -export([openpty/0]).
 -export([tcgetattr/1]).
 -export([tcsetattr/2]).
@@ -63,6 +64,16 @@
 -export([send_oob/2]).
 -export([recv/2]).
 -export([recv_oob/2]).
+-export([sendmsg/2]).
+-export([recvmsg/2]).
+-export([inotify_init/0]).
+-export([inotify_add_watch/3]).
+-export([inotify_rm_watch/2]).
+-export([inotify_read/1]).
+-export([timerfd_create/1]).
+-export([timerfd_settime/3]).
+-export([pidfd_open/1]).
+-export([pidfd_send_signal/2]).
 
 -export_type([fd/0]).
 -export_type([posix/0]).
@@ -73,6 +84,11 @@
 -export_type([type/0]).
 -export_type([protocol/0]).
 -export_type([socket_option/0]).
+-export_type([control/0]).
+-export_type([message/0]).
+-export_type([inotify_flag/0]).
+-export_type([inotify_event/0]).
+-export_type([signal/0]).
 
 -on_load(load/0).
 
@@ -113,7 +129,54 @@
 -type protocol() :: 0 | icmp | icmpv6.
 %% 0 is the domain's and type's own: TCP or UDP for inet and inet6, `NETLINK_ROUTE' for netlink.
 
--type socket_option() :: reuseaddr | nodelay | keepalive | sndbuf | rcvbuf.
+-type socket_option() ::
+    reuseaddr | nodelay | keepalive | sndbuf | rcvbuf | pktinfo | recvttl | timestamp | bindtodevice.
+
+-type control() ::
+    {rights, [fd()]}
+    | {pktinfo, Local :: inet:ip_address(), Interface :: non_neg_integer()}
+    | {ttl, 0..255}
+    | {timestamp, Nanoseconds :: integer()}.
+%% One piece of ancillary data, see cmsg(3).
+%%
+%% `rights', on unix sockets: fds. What is sent stays the sender's, and what is received are new
+%% numbers for the same open files, close-on-exec, and the receiver's to close.
+%%
+%% `pktinfo', on IP: received, the local address that the datagram was sent to (for a broadcast or
+%% a multicast group of IPv4 the one to answer from) and the index of its interface. Sent, the
+%% address to send from, and the interface to leave by, 0 for the one that routing chooses.
+%%
+%% `ttl', on IP: time to live, or the hop limit of IPv6. `timestamp', received only: when the kernel got
+%% it, since 1970, as `os:system_time(nanosecond)' counts.
+
+-type message() :: #{
+    data := binary(),
+    control := [control()],
+    flags := [trunc | ctrunc],
+    address => address()
+}.
+%% What `recvmsg/2' received. `trunc': the datagram was longer than asked for, the rest of it is
+%% gone. `ctrunc': some ancillary data is missing; of fds, those that this VM had no number left for.
+%% `address': the sender's; a stream, and a sender without a name, give none or an empty one.
+
+-type inotify_flag() ::
+    access | modify | attrib | close_write | close_nowrite | open | moved_from | moved_to
+    | create | delete | delete_self | move_self | unmount | q_overflow | ignored
+    | onlydir | dont_follow | excl_unlink | mask_create | mask_add | isdir | oneshot.
+%% The constants of inotify(7), without `IN_' and in lower case. From `onlydir' on, but for `isdir', they say how
+%% to watch; `unmount', `q_overflow', `ignored' and `isdir' are only told.
+
+-type inotify_event() :: #{
+    watch := integer(),
+    flags := [inotify_flag()],
+    cookie := non_neg_integer(),
+    name := binary()
+}.
+%% `watch' is -1 for `q_overflow', when the kernel's queue was full and events are lost. `cookie' is the same for
+%% the `moved_from' and the `moved_to' of one file, else 0. `name' is the file's in the watched
+%% directory, `<<>>' for what happened to the directory or file that is watched.
+
+-type signal() :: hup | int | quit | kill | usr1 | usr2 | term | cont | stop.
 
 %%% Any fd
 
@@ -129,13 +192,12 @@
 %% Errors: `enoent', `eacces', `eisdir', `emfile', `einval' (a zero byte in the path), `enxio'
 %% (a FIFO opened for `write' that nobody reads).
 -spec open(Path :: binary() | string(), [open_mode()]) -> {ok, fd()} | {error, posix()}.
-open(Path, Modes) when is_list(Path) ->
-    case unicode:characters_to_binary(Path) of
-        Binary when is_binary(Binary) -> open_nif(Binary, Modes);
-        _NotText -> error(badarg, [Path, Modes])
-    end;
 open(Path, Modes) ->
-    open_nif(Path, Modes).
+    try
+        open_nif(path(Path), Modes)
+    catch
+        error:badarg -> error(badarg, [Path, Modes])
+    end.
 
 %% @doc Closes a fd: close(2). What waits on it in inert must be cleared before
 %% (`inert:fdclr/1').
@@ -215,18 +277,24 @@ dup2(_FD, _To) ->
 pipe() ->
     erlang:nif_error(not_loaded).
 
+%% @equiv eventfd(counter)
+-spec eventfd() -> {ok, fd()} | {error, posix()}.
+eventfd() ->
+    eventfd(counter).
+
 %% @doc A counter in the kernel, at 0: eventfd(2). It is read and written as 8 bytes in the
-%% machine's byte order, readable while above 0; reading resets it.
+%% machine's byte order, readable while above 0. Reading a `counter' resets it; reading a `semaphore' gives 1
+%% and takes 1 off.
 %%
 %% ```
-%% {ok, FD} = fdio:eventfd(),
+%% {ok, FD} = fdio:eventfd(counter),
 %% {ok, 8} = fdio:write(FD, <<3:64/native>>),
 %% {ok, <<3:64/native>>} = fdio:read(FD, 8).
 %% '''
 %%
-%% Errors: `emfile', `enfile'.
--spec eventfd() -> {ok, fd()} | {error, posix()}.
-eventfd() ->
+%% Errors: `emfile', `enfile'. Writing gives `eagain' where it would count beyond 2^64 - 2.
+-spec eventfd(counter | semaphore) -> {ok, fd()} | {error, posix()}.
+eventfd(_Counting) ->
     erlang:nif_error(not_loaded).
 
 %% @doc A pseudo-terminal: openpty(3). `Name' is the slave's path. The line is raw, as a serial line is
@@ -477,22 +545,36 @@ getpeername(_FD) ->
 so_error(_FD) ->
     erlang:nif_error(not_loaded).
 
-%% @doc Sets an option: setsockopt(2). `reuseaddr', `nodelay' and `keepalive' are `true' or
-%% `false'; `sndbuf' and `rcvbuf' are in bytes, of which Linux takes twice as many, within its limits.
+%% @doc Sets an option: setsockopt(2).
+%%
+%% `reuseaddr', `nodelay' and `keepalive' are `true' or `false'; `sndbuf' and `rcvbuf' are in bytes, of
+%% which Linux takes twice as many, within its limits. `pktinfo', `recvttl' and `timestamp' are `true'
+%% or `false', and have `recvmsg/2' tell the `control()' of that name (`recvttl' that of `ttl').
+%% `bindtodevice' is an interface's name: the socket knows no other; `<<>>' takes that back.
 %%
 %% ```
 %% ok = fdio:setsockopt(FD, nodelay, true),
-%% ok = fdio:setsockopt(FD, sndbuf, 4096).
+%% ok = fdio:setsockopt(FD, sndbuf, 4096),
+%% ok = fdio:setsockopt(FD, bindtodevice, <<"lo">>).
 %% '''
 %%
-%% Errors: `enotsup' (`nodelay' of a unix socket) and `enoprotoopt', `ebadf', `enotsock'.
--spec setsockopt(fd(), socket_option(), boolean() | non_neg_integer()) -> ok | {error, posix()}.
+%% Errors: `enotsup' (`nodelay' of a unix socket) and `enoprotoopt', `enodev' and `eperm'
+%% (`bindtodevice'), `ebadf', `enotsock'.
+-spec setsockopt(fd(), socket_option(), boolean() | non_neg_integer() | binary()) ->
+    ok | {error, posix()}.
 setsockopt(FD, Option, On) when
-    Option =:= reuseaddr; Option =:= nodelay; Option =:= keepalive
+    Option =:= reuseaddr;
+    Option =:= nodelay;
+    Option =:= keepalive;
+    Option =:= pktinfo;
+    Option =:= recvttl;
+    Option =:= timestamp
 ->
     set_switch_nif(FD, Option, On);
 setsockopt(FD, Option, Bytes) when Option =:= sndbuf; Option =:= rcvbuf ->
     set_size_nif(FD, Option, Bytes);
+setsockopt(FD, bindtodevice, Interface) ->
+    set_device_nif(FD, Interface);
 setsockopt(FD, Option, Value) ->
     error(badarg, [FD, Option, Value]).
 
@@ -544,7 +626,204 @@ recv(_FD, _Max) ->
 recv_oob(_FD, _Max) ->
     erlang:nif_error(not_loaded).
 
+%% @doc Sends a message with ancillary data, or to an address: sendmsg(2) with `MSG_NOSIGNAL' and
+%% `MSG_DONTWAIT'. A stream may take a part of the data only, the fds with its first byte; without
+%% any data it sends nothing.
+%%
+%% ```
+%% {ok, 1} = fdio:sendmsg(FD, #{data => <<"x">>, control => [{rights, [Other]}]}),
+%% {ok, 5} = fdio:sendmsg(UdpFD, #{data => <<"hello">>, address => {{127, 0, 0, 1}, 7}}).
+%% '''
+%%
+%% Errors: those of `send/2'; `einval' (ancillary data that the socket's domain does not know, or more than 253
+%% fds), `ebadf' (also for a fd among `rights'), `etoomanyrefs' (too many fds are on their way),
+%% `edestaddrreq', `econnrefused'.
+-spec sendmsg(fd(), #{data := binary(), address => address(), control => [control()]}) ->
+    {ok, Sent :: non_neg_integer()} | {error, posix()}.
+sendmsg(_FD, _Message) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Receives with ancillary data and the sender's address: recvmsg(2) with `MSG_DONTWAIT'.
+%% <b>Fds among the ancillary data are open</b>, whether wanted or not: look at `control', and close
+%% them.
+%%
+%% ```
+%% {ok, #{data := <<"x">>, control := [{rights, [FD]}], flags := []}} = fdio:recvmsg(Other, 100).
+%% '''
+%%
+%% Errors: those of `recv/2'.
+-spec recvmsg(fd(), Max :: 1..1048576) -> {ok, message()} | {error, posix()}.
+recvmsg(_FD, _Max) ->
+    erlang:nif_error(not_loaded).
+
+%%% Changes of files
+
+%% In the order in which they are told.
+-define(INOTIFY_FLAGS, [
+    {access, 16#1},
+    {modify, 16#2},
+    {attrib, 16#4},
+    {close_write, 16#8},
+    {close_nowrite, 16#10},
+    {open, 16#20},
+    {moved_from, 16#40},
+    {moved_to, 16#80},
+    {create, 16#100},
+    {delete, 16#200},
+    {delete_self, 16#400},
+    {move_self, 16#800},
+    {unmount, 16#2000},
+    {q_overflow, 16#4000},
+    {ignored, 16#8000},
+    {onlydir, 16#1000000},
+    {dont_follow, 16#2000000},
+    {excl_unlink, 16#4000000},
+    {mask_create, 16#10000000},
+    {mask_add, 16#20000000},
+    {isdir, 16#40000000},
+    {oneshot, 16#80000000}
+]).
+
+%% An event is 16 bytes and a name of at most 255, padded: some hundreds of usual ones.
+-define(INOTIFY_BUFFER, 16384).
+
+%% @doc A queue for what happens to watched files: inotify(7). Readable when there is
+%% something to read.
+%%
+%% Errors: `emfile' (also beyond `fs.inotify.max_user_instances'), `enfile'.
+-spec inotify_init() -> {ok, fd()} | {error, posix()}.
+inotify_init() ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Watches a file or directory: inotify_add_watch(2). Watching one again changes its flags, and
+%% gives the same number.
+%%
+%% ```
+%% {ok, FD} = fdio:inotify_init(),
+%% {ok, Watch} = fdio:inotify_add_watch(FD, "/tmp", [create, delete, onlydir]).
+%% '''
+%%
+%% Errors: `enoent', `enotdir' (with `onlydir'), `eacces', `enospc' (beyond `fs.inotify.max_user_watches'),
+%% `eexist' (with `mask_create'), `einval' (no flag, or no fd of inotify), `ebadf'.
+-spec inotify_add_watch(fd(), Path :: binary() | string(), [inotify_flag()]) ->
+    {ok, Watch :: integer()} | {error, posix()}.
+inotify_add_watch(FD, Path, Flags) ->
+    try
+        inotify_add_watch_nif(FD, path(Path), inotify_mask(Flags))
+    catch
+        error:_ -> error(badarg, [FD, Path, Flags])
+    end.
+
+%% @doc Ends a watch, which `ignored' confirms: inotify_rm_watch(2).
+%%
+%% Errors: `einval' (no such watch, or no fd of inotify), `ebadf'.
+-spec inotify_rm_watch(fd(), Watch :: integer()) -> ok | {error, posix()}.
+inotify_rm_watch(_FD, _Watch) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Reads the events that wait, as many as 16 KiB hold, the oldest first.
+%%
+%% ```
+%% {ok, [#{flags := [create], name := <<"new">>}]} = fdio:inotify_read(FD).
+%% '''
+%%
+%% Errors: those of `read/2'; `einval', if it is no fd of inotify.
+-spec inotify_read(fd()) -> {ok, [inotify_event()]} | {error, posix()}.
+inotify_read(FD) ->
+    case read(FD, ?INOTIFY_BUFFER) of
+        {ok, Bytes} -> inotify_events(Bytes, []);
+        {error, _Reason} = Error -> Error
+    end.
+
+-spec inotify_events(binary(), [inotify_event()]) -> {ok, [inotify_event()]} | {error, einval}.
+inotify_events(
+    <<Watch:32/native-signed, Mask:32/native, Cookie:32/native, Length:32/native, Padded:Length/binary,
+        Rest/binary>>,
+    Events
+) ->
+    [Name | _Zeros] = binary:split(Padded, <<0>>),
+    Flags = [Flag || {Flag, Bit} <- ?INOTIFY_FLAGS, Mask band Bit =/= 0],
+    Event = #{watch => Watch, flags => Flags, cookie => Cookie, name => Name},
+    inotify_events(Rest, [Event | Events]);
+inotify_events(<<>>, [_ | _] = Events) ->
+    {ok, lists:reverse(Events)};
+inotify_events(_NoEvent, _Events) ->
+    {error, einval}.
+
+-spec inotify_mask([inotify_flag()]) -> non_neg_integer().
+inotify_mask(Flags) ->
+    lists:foldl(fun(Flag, Mask) -> Mask bor inotify_bit(Flag) end, 0, Flags).
+
+-spec inotify_bit(inotify_flag()) -> pos_integer().
+inotify_bit(Flag) ->
+    {Flag, Bit} = lists:keyfind(Flag, 1, ?INOTIFY_FLAGS),
+    Bit.
+
+%%% Timers
+
+%% @doc A timer that is not set yet: timerfd_create(2). Once it has expired it is readable, and `read/2' gives
+%% how often it has since the last read, as 8 bytes in the machine's byte order.
+%%
+%% `monotonic' runs on whatever the clock is set to, `realtime' follows the clock, and
+%% `boottime' is as `monotonic' and counts the time that the system sleeps.
+%%
+%% Errors: `emfile', `enfile'.
+-spec timerfd_create(monotonic | realtime | boottime) -> {ok, fd()} | {error, posix()}.
+timerfd_create(_Clock) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Sets a timer: timerfd_settime(2). It expires after `After' nanoseconds for the first time, and then every
+%% `Every' nanoseconds, or not again if that is 0. An `After' of 0 stops it. What has expired and was
+%% not read is forgotten.
+%%
+%% ```
+%% {ok, FD} = fdio:timerfd_create(monotonic),
+%% ok = fdio:timerfd_settime(FD, 1_000_000, 0),
+%% {ok, read} = inert:poll(FD),
+%% {ok, <<1:64/native>>} = fdio:read(FD, 8).
+%% '''
+%%
+%% Errors: `einval' (no timer), `ebadf'.
+-spec timerfd_settime(fd(), After :: non_neg_integer(), Every :: non_neg_integer()) ->
+    ok | {error, posix()}.
+timerfd_settime(_FD, _After, _Every) ->
+    erlang:nif_error(not_loaded).
+
+%%% Processes of the system
+
+%% @doc A fd for a process of the system, any that runs: pidfd_open(2). It is readable once the process
+%% has ended, and cannot be read. The process's number may then be used again; the fd never means another process.
+%%
+%% ```
+%% {ok, FD} = fdio:pidfd_open(OsPid),
+%% {ok, read} = inert:poll(FD).
+%% '''
+%%
+%% Errors: `esrch' (no such process), `einval' (0, negative, or a thread), `enosys' (before Linux 5.3), `emfile'.
+-spec pidfd_open(OsPid :: integer()) -> {ok, fd()} | {error, posix()}.
+pidfd_open(_OsPid) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc Sends a signal to the process that a fd of `pidfd_open/1' means: pidfd_send_signal(2).
+%%
+%% Errors: `esrch' (it has ended), `eperm', `ebadf' (also for a fd that means no process).
+-spec pidfd_send_signal(fd(), signal()) -> ok | {error, posix()}.
+pidfd_send_signal(_FD, _Signal) ->
+    erlang:nif_error(not_loaded).
+
 %%% The NIF
+
+%% A binary is taken as it is: names of files need not be UTF-8.
+-spec path(term()) -> binary().
+path(Path) when is_binary(Path) ->
+    Path;
+path(Path) when is_list(Path) ->
+    case unicode:characters_to_binary(Path) of
+        Binary when is_binary(Binary) -> Binary;
+        _NotText -> error(badarg)
+    end;
+path(_Path) ->
+    error(badarg).
 
 -spec open_nif(binary(), [open_mode()]) -> {ok, fd()} | {error, posix()}.
 open_nif(_Path, _Modes) ->
@@ -560,6 +839,14 @@ set_switch_nif(_FD, _Option, _On) ->
 
 -spec set_size_nif(fd(), socket_option(), term()) -> ok | {error, posix()}.
 set_size_nif(_FD, _Option, _Bytes) ->
+    erlang:nif_error(not_loaded).
+
+-spec set_device_nif(fd(), term()) -> ok | {error, posix()}.
+set_device_nif(_FD, _Device) ->
+    erlang:nif_error(not_loaded).
+
+-spec inotify_add_watch_nif(fd(), binary(), non_neg_integer()) -> {ok, integer()} | {error, posix()}.
+inotify_add_watch_nif(_FD, _Path, _Mask) ->
     erlang:nif_error(not_loaded).
 
 -spec load() -> ok | {error, term()}.

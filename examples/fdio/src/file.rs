@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use rustler::{Binary, Decoder, Encoder, Env, NewBinary, NifResult, Term};
 
-use crate::choice::choice;
+use crate::choice::{List, choice};
 use crate::errno::{Done, Reply};
 use crate::fd::Fd;
 
@@ -28,6 +28,12 @@ const BYTES_PER_PERCENT: usize = 16 * 1024;
 
 /// How many bytes to read: 1 to `LIMIT`, else badarg.
 pub struct Max(usize);
+
+impl Max {
+    pub fn get(&self) -> usize {
+        self.0
+    }
+}
 
 impl<'a> Decoder<'a> for Max {
     fn decode(term: Term<'a>) -> NifResult<Self> {
@@ -66,7 +72,7 @@ pub fn write_with(
 
 /// Takes the copied bytes off the calling process's time slice: a process that
 /// only copies would otherwise get thousands of calls for each turn.
-fn pay_for(env: Env<'_>, bytes: usize) {
+pub fn pay_for(env: Env<'_>, bytes: usize) {
     if let Ok(percent @ 1..) = i32::try_from(bytes / BYTES_PER_PERCENT) {
         rustler::schedule::consume_timeslice(env, percent.min(100));
     }
@@ -98,10 +104,10 @@ fn open_flags(modes: &[OpenMode]) -> OFlags {
 }
 
 #[rustler::nif]
-fn open_nif(path: Binary<'_>, modes: Vec<OpenMode>) -> Reply<Fd> {
+fn open_nif(path: Binary<'_>, modes: List<OpenMode>) -> Reply<Fd> {
     Ok(sys_open(
         path.as_slice(),
-        open_flags(&modes),
+        open_flags(&modes.0),
         Mode::from_raw_mode(0o666),
     )?
     .into())
@@ -142,9 +148,15 @@ fn pipe() -> Reply<(Fd, Fd)> {
     Ok((reader.into(), writer.into()))
 }
 
+choice! {
+    Counting { Counter counter, Semaphore semaphore }
+}
+
 #[rustler::nif]
-fn eventfd() -> Reply<Fd> {
-    Ok(sys_eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?.into())
+fn eventfd(counting: Counting) -> Reply<Fd> {
+    let mut flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
+    flags.set(EventfdFlags::SEMAPHORE, counting == Counting::Semaphore);
+    Ok(sys_eventfd(0, flags)?.into())
 }
 
 #[rustler::nif]

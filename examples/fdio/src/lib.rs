@@ -11,9 +11,13 @@
 //! | `fd.rs` | the step from an Erlang integer to a descriptor: all `unsafe` there is |
 //! | `errno.rs` | errno to atom, results to terms |
 //! | `address.rs` | socket addresses to and from terms |
-//! | `choice.rs` | arguments that are one atom of a few |
+//! | `choice.rs` | arguments that are one atom of a few, or a list |
 //! | `file.rs` | calls that work on any descriptor |
 //! | `socket.rs` | calls that want a socket |
+//! | `message.rs` | sendmsg and recvmsg: ancillary data |
+//! | `inotify.rs` | watches of directories |
+//! | `timer.rs` | timers |
+//! | `process.rs` | processes of the system |
 //! | `tty.rs` | calls that want a terminal |
 //! | `tun.rs` | TUN and TAP devices |
 //!
@@ -30,7 +34,11 @@ mod choice;
 mod errno;
 mod fd;
 mod file;
+mod inotify;
+mod message;
+mod process;
 mod socket;
+mod timer;
 mod tty;
 mod tun;
 

@@ -14,6 +14,7 @@ use crate::choice::choice;
 use crate::errno::{Done, Reply};
 use crate::fd::Fd;
 use crate::file::{Max, read_with, write_with};
+use crate::message::{Wanted, bind_to_device};
 
 choice! {
     Domain { Inet inet, Inet6 inet6, Unix unix, Netlink netlink }
@@ -81,7 +82,10 @@ choice! {
 }
 
 choice! {
-    Switch { Reuseaddr reuseaddr, Nodelay nodelay, Keepalive keepalive }
+    Switch {
+        Reuseaddr reuseaddr, Nodelay nodelay, Keepalive keepalive,
+        Pktinfo pktinfo, Recvttl recvttl, Timestamp timestamp,
+    }
 }
 
 choice! {
@@ -170,6 +174,9 @@ fn set_switch_nif(fd: Fd, option: Switch, on: bool) -> Done {
             Switch::Reuseaddr => sockopt::set_socket_reuseaddr(fd, on),
             Switch::Nodelay => sockopt::set_tcp_nodelay(fd, on),
             Switch::Keepalive => sockopt::set_socket_keepalive(fd, on),
+            Switch::Pktinfo => Wanted::Pktinfo.set(fd, on),
+            Switch::Recvttl => Wanted::Ttl.set(fd, on),
+            Switch::Timestamp => Wanted::Timestamp.set(fd, on),
         })
         .into()
 }
@@ -185,6 +192,13 @@ fn set_size_nif(fd: Fd, option: Size, bytes: u32) -> Done {
         }
     };
     set().into()
+}
+
+#[rustler::nif]
+fn set_device_nif(fd: Fd, device: Binary<'_>) -> Done {
+    fd.borrow()
+        .and_then(|fd| bind_to_device(fd, &device))
+        .into()
 }
 
 /// Never wait, never raise SIGPIPE: whatever mode the socket is in.

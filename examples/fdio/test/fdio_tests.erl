@@ -50,6 +50,7 @@ open_errors_test() ->
     ?assertError(badarg, fdio:open(nopath, [read])),
     ?assertError(badarg, fdio:open([-1], [read])),
     ?assertError(badarg, fdio:open("/dev/null", [readwrite])),
+    ?assertError(badarg, fdio:open("/dev/null", [read | write])),
     ?assertError(badarg, fdio:open("/dev/null", read)).
 
 open_takes_directories_and_unicode_test() ->
