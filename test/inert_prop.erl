@@ -1,0 +1,128 @@
+%% SPDX-License-Identifier: Apache-2.0
+%%
+%% The properties, with PropEr (Debian: erlang-proper), and how to run one by hand:
+%%
+%%     inert_prop:check(commands, epoll, 1000).
+%%     inert_prop:replay(commands, epoll, [{fdset, service, 1, 1, read}, ...]).
+%%
+%% A failure is shrunk and printed as such a replay.
+-module(inert_prop).
+
+-export([check/3]).
+-export([replay/3]).
+
+-export_type([property/0]).
+
+-type property() :: commands | programs.
+%% commands: one after the other, against an exact model (inert_model). programs:
+%% at the same time, against what holds whatever the order (inert_race).
+-type pollset() :: epoll | erts.
+
+%% How long a failure is being shrunk.
+-define(SHRINK_MS, 60_000).
+-define(SHRINKS, 2_000).
+
+%% Commands of a sequence, at most.
+-define(LENGTH, 80).
+
+%% Runs so many sequences. Returns what was done in them.
+-spec check(property(), pollset(), pos_integer()) ->
+    {ok, #{atom() => non_neg_integer()}} | {failed, Replay :: string(), term()}.
+check(Property, Pollset, Sequences) ->
+    Table = ets:new(?MODULE, [public]),
+    Property1 = proper:forall(type(Property), fun(Sequence) ->
+        case ets:lookup(Table, deadline) of
+            [] -> tried(Table, Sequence, run(Property, Pollset, Sequence));
+            %% The time for shrinking is over: what failed last is it.
+            [{deadline, Deadline}] ->
+                erlang:monotonic_time(millisecond) > Deadline orelse
+                    tried(Table, Sequence, run(Property, Pollset, Sequence))
+        end
+    end),
+    _ = persistent_term:put({inert_model, shrinking}, false),
+    Result =
+        try
+            proper:quickcheck(Property1, [{numtests, Sequences}, {max_shrinks, ?SHRINKS}, quiet, {start_size, ?LENGTH}, {max_size, ?LENGTH}])
+        after
+            _ = persistent_term:erase({inert_model, shrinking})
+        end,
+    Counts = maps:from_list([{Key, N} || {{count, Key}, N} <- ets:tab2list(Table)]),
+    Failed = ets:lookup(Table, failed),
+    true = ets:delete(Table),
+    case {Result, Failed} of
+        {true, _} -> {ok, Counts};
+        {_, [{failed, Sequence, Why}]} ->
+            Replay = lists:flatten(io_lib:format("inert_prop:replay(~p, ~p, ~w).", [Property, Pollset, Sequence])),
+            {failed, Replay, {Why, {after_sequences, maps:get(sequences, Counts, 0)}}};
+        {Error, []} -> {failed, "", Error}
+    end.
+
+tried(Table, _Sequence, {ok, Done}) ->
+    ets:member(Table, deadline) orelse
+        maps:foreach(fun(Key, N) -> ets:update_counter(Table, {count, Key}, N, {{count, Key}, 0}) end, Done#{sequences => 1}),
+    true;
+tried(Table, Sequence, {failed, Why}) ->
+    ets:insert_new(Table, {deadline, erlang:monotonic_time(millisecond) + ?SHRINK_MS}) andalso
+        begin
+            %% What was found first may be what is needed, if it is one of timing.
+            io:format(user, "found, shrinking: ~w~n~tp~n", [Sequence, Why]),
+            persistent_term:put({inert_model, shrinking}, true)
+        end,
+    true = ets:insert(Table, {failed, Sequence, Why}),
+    false.
+
+%% Runs one sequence, as a failure prints it.
+-spec replay(property(), pollset(), [term()]) -> {ok, #{atom() => non_neg_integer()}} | {failed, term()}.
+replay(Property, Pollset, Sequence) ->
+    run(Property, Pollset, Sequence).
+
+run(commands, Pollset, Sequence) -> inert_model:run(Pollset, Sequence).
+
+%%% Generators
+
+type(commands) ->
+    proper_types:resize(?LENGTH, proper_types:list(command())).
+
+command() ->
+    proper_types:frequency([
+        {10, tuple([fdset, port_name(), worker(), number_(), mode()])},
+        {9, tuple([poll, port_name(), worker(), number_(), mode(), timeout_()])},
+        {4, tuple([fdclr, port_name(), anybody(), number_(), mode()])},
+        {10, tuple([one_of([feed, drain, fill, empty]), number_()])},
+        {1, tuple([hang, number_()])},
+        {4, tuple([open, number_(), kind()])},
+        {3, tuple([dup, number_(), number_()])},
+        {2, tuple([close, number_()])},
+        {2, tuple([kill, worker()])},
+        {1, tuple([junk, worker(), one_of([1, 40])])},
+        {3, tuple([start, port_name(), worker()])},
+        {1, tuple([stop, port_name(), anybody()])},
+        {2, tuple([give, port_name(), worker(), worker()])},
+        {1, tuple([bad, worker(), port_name(), one_of([negative, huge, large, clear, mode, poll_mode, fd, timeout])])}
+    ]).
+
+tuple(Fields) -> proper_types:tuple([field(Field) || Field <- Fields]).
+
+field(Field) when is_atom(Field) -> proper_types:exactly(Field);
+field(Type) -> Type.
+
+one_of(Values) -> proper_types:oneof([proper_types:exactly(Value) || Value <- Values]).
+
+port_name() -> proper_types:frequency([{3, service}, {1, own}]).
+
+worker() -> one_of(inert_model:workers()).
+
+anybody() -> one_of([runner | inert_model:workers()]).
+
+%% The first ones more often, so that they meet.
+number_() -> proper_types:frequency([{6 - N, proper_types:exactly(N)} || N <- inert_model:numbers()]).
+
+mode() -> one_of([read, write, read_write]).
+
+timeout_() -> one_of([0, 1, 60_000, infinity, infinity]).
+
+kind() ->
+    one_of([
+        socket, full_socket, full_socket, pipe_reader, pipe_reader, pipe_writer, full_pipe_writer, eventfd, eventfd, full_eventfd,
+        regular, directory
+    ]).

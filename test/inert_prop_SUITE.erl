@@ -1,0 +1,62 @@
+%% SPDX-License-Identifier: Apache-2.0
+%%
+%% The property tests and the fuzzing of the port, in a size for every day.
+%% `make soak' runs the same for as long as one likes.
+-module(inert_prop_SUITE).
+
+-export([all/0]).
+-export([groups/0]).
+-export([suite/0]).
+-export([init_per_suite/1]).
+-export([end_per_suite/1]).
+-export([init_per_group/2]).
+-export([end_per_group/2]).
+-export([init_per_testcase/2]).
+-export([end_per_testcase/2]).
+
+-export([commands_agree_with_the_model/1]).
+
+%% A few seconds each; the first ones of a failure are what shrinking takes.
+-define(SEQUENCES, 1000).
+
+-spec all() -> [{group, atom()}].
+all() -> inert_test:per_pollset([properties]).
+
+-spec groups() -> [tuple()].
+groups() ->
+    inert_test:groups_per_pollset([{properties, [commands_agree_with_the_model]}]).
+
+-spec suite() -> [tuple()].
+suite() -> [{timetrap, {seconds, 240}}].
+
+-spec init_per_suite(Config) -> Config when Config :: [tuple()].
+init_per_suite(Config) ->
+    {ok, _} = application:ensure_all_started(proper),
+    inert_test:init_per_suite(Config).
+
+-spec end_per_suite([tuple()]) -> term().
+end_per_suite(Config) -> inert_test:end_per_suite(Config).
+
+-spec init_per_group(atom(), Config) -> Config when Config :: [tuple()].
+init_per_group(Group, Config) -> inert_test:init_per_group(Group, Config).
+
+-spec end_per_group(atom(), [tuple()]) -> term().
+end_per_group(Group, Config) -> inert_test:end_per_group(Group, Config).
+
+-spec init_per_testcase(atom(), Config) -> Config when Config :: [tuple()].
+init_per_testcase(_Case, Config) -> inert_test:init_per_testcase(Config).
+
+-spec end_per_testcase(atom(), [tuple()]) -> term().
+end_per_testcase(_Case, Config) -> inert_test:end_per_testcase(Config).
+
+-spec commands_agree_with_the_model([tuple()]) -> ok.
+commands_agree_with_the_model(Config) ->
+    holds(commands, ?SEQUENCES, Config).
+
+holds(Property, Sequences, Config) ->
+    case inert_prop:check(Property, proplists:get_value(pollset, Config), Sequences) of
+        {ok, Counts} ->
+            ct:log("~p", [Counts]);
+        {failed, Replay, Why} ->
+            ct:fail({Property, Replay, Why})
+    end.
