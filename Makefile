@@ -50,10 +50,12 @@ deps:
 driver:
 	@scripts/build-cdylib inert_drv priv/inert_drv.so
 
-# What h/1,2 print in the Erlang shell and in IEx. The link is for those who look
-# no further than the application's directory.
+# What h/1,2 print in the Erlang shell and in IEx. The links are for those who look
+# no further than the application's directory: here, and where Mix has it.
 chunks: doc/chunks/inert.chunk
-	@[ ! -d _build/default/lib/inert ] || ln -sfn ../../../../doc _build/default/lib/inert/doc
+	@for app in "$$PWD/_build/default/lib/inert" "$${REBAR_BARE_COMPILER_OUTPUT_DIR:-.}"; do \
+	    [ ! -d "$$app/ebin" ] || [ -d "$$app/doc" ] || ln -s "$$PWD/doc" "$$app/doc"; \
+	done
 
 doc/chunks/inert.chunk: erlang/src/*.erl scripts/docs-erlang
 	@scripts/docs-erlang chunks doc erlang/src/*.erl
