@@ -155,9 +155,9 @@ impl<P: Copy + Eq + Hash> Service<P> {
         let plain = |errno| Refusal { errno, fd: None };
         match request {
             Request::Set(fds) => {
-                self.set(host, caller, &fds).map_err(of(&fds))?;
+                let done = self.set(host, caller, &fds);
                 self.after_arming(host);
-                Ok(Answer::Done)
+                done.map(|()| Answer::Done).map_err(of(&fds))
             }
             Request::Clear(fds) => {
                 let done = self.clear(host, &fds);
@@ -180,11 +180,11 @@ impl<P: Copy + Eq + Hash> Service<P> {
                         KeptTag::Reference(kept.ok_or(plain(Errno::EINVAL))?)
                     }
                 };
-                let answer = self.poll(host, caller, &fds, tag).map_err(of(&fds))?;
-                if answer == Answer::Done {
+                let answer = self.poll(host, caller, &fds, tag);
+                if matches!(answer, Ok(Answer::Done) | Err(_)) {
                     self.after_arming(host);
                 }
-                Ok(answer)
+                answer.map_err(of(&fds))
             }
             Request::Cancel(entry) => Ok(self.cancel(host, caller, entry)),
             Request::Info => Ok(Answer::Info(self.info())),

@@ -161,8 +161,8 @@ fn stat(fd: i32) -> Result<libc::stat, Errno> {
 
 impl FileId {
     #[cfg(target_os = "linux")]
-    pub fn is_socket(&self) -> bool {
-        self.file_type == libc::S_IFSOCK
+    pub fn is_regular(&self) -> bool {
+        self.file_type == libc::S_IFREG
     }
 }
 
@@ -359,11 +359,6 @@ impl EpollEvent {
     /// The data that the fd was registered with.
     pub fn data(&self) -> u64 {
         self.0.u64
-    }
-
-    /// Whether EPOLLPRI is among the events.
-    pub fn is_priority(&self) -> bool {
-        self.0.events & libc::EPOLLPRI as u32 != 0
     }
 }
 

@@ -16,13 +16,14 @@
 //! - EPOLL_CTL_MOD finding nothing (`ENOENT`) means that the number has come back
 //!   as another file.
 //!
-//! Fds that are armed for priority are registered otherwise. Files such as
-//! /proc/self/mounts and /proc/pressure forget their event once somebody has asked,
-//! and EPOLL_CTL_MOD asks: what happens just before it would be lost, since
-//! epoll_wait(2) asks again. So such a fd stays registered for all kinds, and every edge is
-//! heard; what comes while nobody waits is kept for who comes next. Whether the
-//! number has come back is then seen by EPOLL_CTL_ADD, which says `EEXIST` and asks
-//! nothing.
+//! Fds that are armed for priority are registered otherwise, because of files such as
+//! /proc/self/mounts and /proc/pressure. They forget their event once somebody has asked,
+//! and EPOLL_CTL_MOD asks, and so does whoever waits for the instance, before
+//! epoll_wait(2) asks again and finds nothing. So such a fd stays registered for the edges
+//! of all kinds: such a file is always readable, and an edge of it after the first, whatever
+//! is left of it, is its event. What comes while nobody waits is kept for who comes next.
+//! Whether the number has come back is then seen by EPOLL_CTL_ADD, which says `EEXIST` and
+//! asks nothing.
 
 use super::home::{Advice, Home};
 use super::{Armed, Pollset, Report, Select, Stale};
@@ -47,7 +48,8 @@ struct Registration {
     file: Option<FileMark>,
     /// Registered for the edges of all kinds.
     edges: bool,
-    /// The file forgets what it has told. (A socket's out-of-band data stays.)
+    /// The file forgets what it has told: a regular one, which epoll takes of
+    /// /proc and /sys only. (A socket's out-of-band data stays.)
     forgets: bool,
     /// Told while nobody waited.
     untold: bool,
@@ -84,6 +86,8 @@ pub struct Epoll {
     registrations: Pages<Registration>,
     generation: u32,
     events: Box<[EpollEvent; BATCH]>,
+    /// Drained and not yet reported.
+    early: Vec<Report>,
     /// Numbers that were ever registered: no fewer than are.
     registered: u32,
     home: Home,
@@ -102,6 +106,7 @@ impl Epoll {
             registrations: Pages::new(),
             generation: 0,
             events: Box::new([EpollEvent::EMPTY; BATCH]),
+            early: Vec::new(),
             registered: 0,
             home: Home::new(),
         })
@@ -125,7 +130,19 @@ impl Epoll {
             result => result?,
         }
         self.registered_as(fd, generation, kinds);
+        self.skip_first_edge(fd);
         Ok(())
+    }
+
+    /// The first edge says that the file can be read, which is so always.
+    fn skip_first_edge(&mut self, fd: i32) {
+        let registration = self.registrations.get(fd);
+        if registration.edges && registration.forgets {
+            let mut reports = Vec::new();
+            while self.drain(&mut reports) == BATCH {}
+            reports.retain(|report| report.fd != fd);
+            self.early.append(&mut reports);
+        }
     }
 
     fn registered_as(&mut self, fd: i32, generation: u32, kinds: Kinds) {
@@ -137,7 +154,7 @@ impl Epoll {
             kinds,
             file: id.map(FileMark::new),
             edges: notice(kinds).1 == Notice::Edges,
-            forgets: id.is_some_and(|id| !id.is_socket()),
+            forgets: id.is_some_and(|id| id.is_regular()),
             untold: false,
         };
     }
@@ -158,6 +175,7 @@ impl Epoll {
         let slot = self.registrations.slot(fd);
         slot.kinds = kinds;
         slot.edges = edges;
+        self.skip_first_edge(fd);
         Ok(())
     }
 
@@ -191,8 +209,10 @@ impl Epoll {
             let (fd, generation) = (event.data() as u32 as i32, (event.data() >> 32) as u32);
             let registration = self.registrations.get(fd);
             if registration.generation == generation {
-                let lost = event.is_priority() && registration.forgets;
-                let told = if lost { Kinds::PRIORITY } else { Kinds::NONE };
+                let told = match registration.edges && registration.forgets {
+                    true => Kinds::PRIORITY,
+                    false => Kinds::NONE,
+                };
                 reports.push(Report { fd, told });
             }
         }
@@ -256,6 +276,7 @@ impl Pollset for Epoll {
     }
 
     fn after_arming(&mut self, reports: &mut Vec<Report>) {
+        reports.append(&mut self.early);
         if self.home.looks() {
             let count = self.drain(reports);
             self.home.after_look(count);

@@ -69,7 +69,7 @@ pub trait Pollset {
     /// ERTS reports `event` ready: adds the fds that may be ready to `reports`.
     fn ready(&mut self, host: &dyn Select, event: i32, reports: &mut Vec<Report>);
 
-    /// A request has armed something: a pollset that finds it worth while adds
+    /// A request has armed something, or has tried to: a pollset that finds it worth while adds
     /// the fds that may be ready to `reports`, without waiting for ERTS.
     fn after_arming(&mut self, reports: &mut Vec<Report>) {
         let _ = reports;

@@ -15,23 +15,12 @@
 %% == The wire ==
 %%
 %% Requests go through `erlang:port_control/3'. The first two never change; the
-%% others belong to inert's own modules.
+%% others belong to inert's own modules (`driver/wire.rs' has all of them).
 %%
 %% <ul>
 %% <li>1 FDSET, 2 FDCLR: exactly 8 bytes, the fd and the mode, both big-endian
 %%   signed 32-bit integers; mode 1 is read, 2 write, 3 both. The reply is empty
 %%   for ok, else the errno's name in lower case, `"ebadf"'.</li>
-%% <li>3 CHECK: as FDSET. The reply is the name of a kind that is ready, or
-%%   `"timeout"'.</li>
-%% <li>4 POLL: as FDSET, with a tag behind the mode. The reply is the name of a kind
-%%   that is ready, and then what the calling process had armed of these kinds is
-%%   cleared; or it is empty, and a message will come: `{inert_poll, Key, Result}' if
-%%   the tag is a big-endian signed 32-bit integer, `{Reference, Result}' if it is a
-%%   reference in the external term format.</li>
-%% <li>5 CANCEL: as FDCLR, for what a poll of the calling process has armed. The
-%%   reply is empty if that was cleared, and `"gone"' if its message has been
-%%   sent.</li>
-%% <li>6 INFO: no data. The reply is a row of counters, 64-bit big-endian.</li>
 %% </ul>
 %%
 %% Anything else is answered with `"einval"'.
@@ -42,25 +31,33 @@
 -export([encode/1]).
 -export([ctl/3]).
 
-%% For prim_inert.
+%% For inert's other modules.
 -export([open/1]).
--export([fdset/3]).
--export([fdclr/3]).
--export([check/3]).
--export([poll/4]).
--export([cancel/3]).
+-export([command/1]).
+-export([fdset/2]).
+-export([fdclr/2]).
+-export([check/2]).
+-export([poll/3]).
+-export([cancel/2]).
 -export([info/1]).
+-export([waiters/3]).
+-export([describe/2]).
 
 -export_type([mode/0]).
 -export_type([bits/0]).
 -export_type([kind/0]).
 -export_type([error/0]).
+-export_type([target/0]).
+-export_type([waiter/0]).
 
--type kind() :: read | write.
--type mode() :: read | write | read_write.
--type bits() :: 1..3.
+-type kind() :: read | write | priority | hangup.
+-type mode() :: read | write | read_write | priority | hangup | [kind(), ...].
+-type bits() :: 1..15.
 %% A mode on the wire.
--type error() :: closed | ebadf | ebusy | einval | file:posix().
+-type error() :: closed | ebadf | ebusy | einval | enotsup | file:posix().
+-type target() :: {integer(), bits()} | {set, Count :: pos_integer(), binary()}.
+%% What a request is about: one fd, or a set as it goes over the wire.
+-type waiter() :: {FD :: integer(), kind(), pid(), Milliseconds :: non_neg_integer()}.
 
 -define(DRIVER, "inert_drv").
 
@@ -70,6 +67,15 @@
 -define(POLL, 4).
 -define(CANCEL, 5).
 -define(INFO, 6).
+-define(FDSET_ALL, 7).
+-define(FDCLR_ALL, 8).
+-define(CHECK_ALL, 9).
+-define(POLL_ALL, 10).
+-define(WAITERS, 11).
+-define(DESCRIBE, 12).
+
+%% A message that the port has sent before it replied is there. In milliseconds.
+-define(LAST_MESSAGE, 5_000).
 
 %% @doc Loads the driver, or counts one more use of it by the calling process
 %% (`erl_ddll:load/2').
@@ -96,21 +102,37 @@ stop() ->
     _ = erl_ddll:unload(?DRIVER),
     ok.
 
-%% @doc A mode as the wire has it.
+%% @doc A mode as the wire has it. Of a list of kinds: all of them.
+%%
+%% FDSET and FDCLR take read and write only.
 -spec encode(mode()) -> bits().
 encode(read) -> 1;
 encode(write) -> 2;
-encode(read_write) -> 3.
+encode(read_write) -> 3;
+encode(priority) -> 4;
+encode(hangup) -> 8;
+encode([Kind]) when Kind =/= read_write, is_atom(Kind) -> encode(Kind);
+encode([Kind | Kinds]) when Kind =/= read_write, is_atom(Kind) -> encode(Kind) bor encode(Kinds).
 
 %% @doc Sends a command to the driver's port, from any process.
 %%
 %% `{error, closed}' means that there is no such port (any more).
 -spec ctl(port() | atom(), non_neg_integer(), iodata()) -> ok | {error, error()}.
 ctl(Port, Command, Data) ->
-    case request(Port, Command, Data) of
-        ok -> ok;
-        {error, _} = Error -> Error;
-        Answer -> {error, Answer}
+    try erlang:port_control(Port, Command, Data) of
+        [] -> ok;
+        Reply -> {error, word(Reply)}
+    catch
+        error:badarg -> {error, closed}
+    end.
+
+%% Not every reply may become an atom: some commands answer with numbers.
+-spec word(string() | binary()) -> atom().
+word(Reply) ->
+    IsWord = is_list(Reply) andalso length(Reply) < 20 andalso lists:all(fun(C) -> C >= $0 andalso C =< $z end, Reply),
+    case IsWord of
+        true -> list_to_atom(Reply);
+        false -> einval
     end.
 
 %% @private Opens a port, owned by and linked to the calling process.
@@ -124,77 +146,124 @@ open(Options) ->
         stop()
     end.
 
+%% @private The driver's start command.
 -spec command([{pollset, epoll | erts}]) -> string().
 command([]) -> ?DRIVER;
 command([{pollset, Pollset} | _]) -> ?DRIVER ++ " " ++ atom_to_list(Pollset).
 
-%% @private
--spec fdset(port() | atom(), integer(), bits()) -> ok | {error, error()}.
-fdset(Port, FD, Bits) ->
-    ctl(Port, ?FDSET, <<FD:32, Bits:32>>).
+%% @private Of a set, an error comes with the fd that it is about.
+-spec fdset(port() | atom(), target()) -> ok | {error, error() | {error(), integer()}}.
+fdset(Port, {set, _Count, Set}) -> request(Port, ?FDSET_ALL, Set);
+fdset(Port, {FD, Bits}) when Bits =< 3 -> request(Port, ?FDSET, <<FD:32, Bits:32>>);
+fdset(Port, {FD, Bits}) -> of_one(request(Port, ?FDSET_ALL, <<FD:32, Bits:32>>)).
 
 %% @private
--spec fdclr(port() | atom(), integer(), bits()) -> ok | {error, error()}.
-fdclr(Port, FD, Bits) ->
-    ctl(Port, ?FDCLR, <<FD:32, Bits:32>>).
+-spec fdclr(port() | atom(), target()) -> ok | {error, error() | {error(), integer()}}.
+fdclr(Port, {set, _Count, Set}) -> request(Port, ?FDCLR_ALL, Set);
+fdclr(Port, {FD, Bits}) when Bits =< 3 -> request(Port, ?FDCLR, <<FD:32, Bits:32>>);
+fdclr(Port, {FD, Bits}) -> of_one(request(Port, ?FDCLR_ALL, <<FD:32, Bits:32>>)).
 
-%% @private The kind that is ready now. Nothing changes.
--spec check(port() | atom(), integer(), bits()) -> {ok, kind()} | {error, timeout | error()}.
-check(Port, FD, Bits) ->
-    result(request(Port, ?CHECK, <<FD:32, Bits:32>>)).
+-spec of_one(ok | {error, error() | {error(), integer()}}) -> ok | {error, error()}.
+of_one({error, {Reason, _FD}}) -> {error, Reason};
+of_one(Result) -> Result.
 
-%% @private The kind that is ready now, or `ok': a message with the tag will come.
--spec poll(port() | atom(), integer(), bits(), binary()) -> ok | {ok, kind()} | {error, error()}.
-poll(Port, FD, Bits, Tag) ->
-    result(request(Port, ?POLL, <<FD:32, Bits:32, Tag/binary>>)).
+%% @private What is ready now. Nothing changes.
+-spec check(port() | atom(), target()) ->
+    {ok, kind() | [{integer(), kind()}]} | {error, timeout | error() | {error(), integer()}}.
+check(Port, {set, _Count, Set}) ->
+    case request(Port, ?CHECK_ALL, Set) of
+        {ok, []} -> {error, timeout};
+        Result -> Result
+    end;
+check(Port, {FD, Bits}) ->
+    request(Port, ?CHECK, <<FD:32, Bits:32>>).
+
+%% @private What is ready now, or `ok': a message with the tag will come.
+-spec poll(port() | atom(), target(), binary()) ->
+    ok | {ok, kind() | [{integer(), kind()}]} | {error, error() | {error(), integer()}}.
+poll(Port, {set, Count, Set}, Tag) ->
+    request(Port, ?POLL_ALL, [<<Count:32>>, Set, Tag]);
+poll(Port, {FD, Bits}, Tag) ->
+    request(Port, ?POLL, <<FD:32, Bits:32, Tag/binary>>).
 
 %% @private Clears what the calling process's poll has armed. `gone': its message
 %% has been sent.
--spec cancel(port() | atom(), integer(), bits()) -> ok | gone | {error, error()}.
-cancel(Port, FD, Bits) ->
+-spec cancel(port() | atom(), target()) -> ok | gone | {error, error()}.
+cancel(Port, {set, _Count, <<First:8/binary, _/binary>>}) ->
+    request(Port, ?CANCEL, First);
+cancel(Port, {FD, Bits}) ->
     request(Port, ?CANCEL, <<FD:32, Bits:32>>).
 
 %% @private A row of counters: see Counters in driver/wire.rs.
 -spec info(port() | atom()) -> {ok, #{pollset := erts | epoll, atom() => non_neg_integer()}} | {error, closed}.
 info(Port) ->
     try list_to_binary(erlang:port_control(Port, ?INFO, <<>>)) of
-        <<Pollset:64, Armed:64, Processes:64, Delivered:64, Spurious:64, Stale:64, Wakeups:64, Migrated:64,
-            Returned:64>> ->
-            {ok, #{
-                pollset => lists:nth(Pollset + 1, [erts, epoll]),
-                armed => Armed,
-                processes => Processes,
-                delivered => Delivered,
-                spurious => Spurious,
-                stale => Stale,
-                wakeups => Wakeups,
-                migrated => Migrated,
-                returned => Returned
-            }}
+        <<Pollset:64, Counters/binary>> ->
+            Names = [armed, fds, polls, processes, delivered, spurious, stale, wakeups, migrated, returned],
+            Values = [Counter || <<Counter:64>> <= Counters],
+            {ok, maps:from_list([{pollset, lists:nth(Pollset + 1, [erts, epoll])} | lists:zip(Names, Values)])}
     catch
         error:badarg -> {error, closed}
     end.
 
--spec request(port() | atom(), non_neg_integer(), iodata()) ->
-    ok | kind() | timeout | gone | {error, error()}.
+%% @private Who waits, from a fd on; the fd to go on from, if there are more.
+-spec waiters(port() | atom(), integer(), integer()) ->
+    {ok, [waiter()], Next :: integer() | none} | {error, closed}.
+waiters(Port, First, Key) ->
+    case request(Port, ?WAITERS, <<First:32, Key:32>>) of
+        ok ->
+            receive
+                {inert_waiters, Key, Waiters, Next} -> {ok, Waiters, Next}
+            after ?LAST_MESSAGE -> {error, closed}
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
+%% @private What a fd is: the words of Description in driver/sys.rs.
+-spec describe(port() | atom(), integer()) -> {ok, [string()]} | {error, error()}.
+describe(Port, FD) ->
+    try erlang:port_control(Port, ?DESCRIBE, <<FD:32>>) of
+        %% No word for a file begins so.
+        "e" ++ _ = Errno -> {error, list_to_atom(Errno)};
+        Text -> {ok, string:split(Text, "\n", all)}
+    catch
+        error:badarg -> {error, closed}
+    end.
+
+-type reply() ::
+    ok
+    | gone
+    | {ok, kind() | [{integer(), kind()}]}
+    | {error, timeout | error() | {error(), integer()}}.
+
+-spec request(port() | atom(), non_neg_integer(), iodata()) -> reply().
 request(Port, Command, Data) ->
     try erlang:port_control(Port, Command, Data) of
         [] -> ok;
-        "read" -> read;
-        "write" -> write;
-        "timeout" -> timeout;
+        "read" -> {ok, read};
+        "write" -> {ok, write};
+        "priority" -> {ok, priority};
+        "hangup" -> {ok, hangup};
+        "timeout" -> {error, timeout};
         "gone" -> gone;
-        Errno -> {error, list_to_atom(Errno)}
+        Set when is_binary(Set) -> {ok, [{FD, Kind} || <<FD:32, Bits:32>> <= Set, Kind <- kinds(Bits)]};
+        Error -> {error, error_term(Error)}
     catch
         error:badarg -> {error, closed}
     end.
 
--spec result(ok | kind() | timeout | {error, error()}) ->
-    ok | {ok, kind()} | {error, timeout | error()}.
-result(ok) -> ok;
-result(timeout) -> {error, timeout};
-result({error, _} = Error) -> Error;
-result(Kind) -> {ok, Kind}.
+-spec kinds(bits()) -> [kind()].
+kinds(Bits) ->
+    [Kind || Kind <- [read, write, priority, hangup], encode(Kind) band Bits =/= 0].
+
+%% An errno's name, of a set with the fd.
+-spec error_term(string()) -> error() | {error(), integer()}.
+error_term(Text) ->
+    case string:split(Text, " ") of
+        [Errno] -> list_to_atom(Errno);
+        [Errno, FD] -> {list_to_atom(Errno), list_to_integer(FD)}
+    end.
 
 %% The directory of the shared object: where code:priv_dir/1 says (a release, a
 %% dependency, _build), or beside this module's ebin directory.

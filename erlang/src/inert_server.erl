@@ -1,14 +1,16 @@
 %% SPDX-License-Identifier: Apache-2.0
 %% @private
-%% Starts, owns and stops the service's port, with the application and without.
+%% Starts, owns and stops the service's port, with the application and without; and
+%% owns ports of other names in supervision trees of the user's.
 -module(inert_server).
 -behaviour(gen_server).
 
 -export([options/0]).
 -export([start_service/1]).
 -export([stop_service/0]).
--export([child_spec/1]).
--export([start_link/1]).
+-export([child_options/1]).
+-export([child_spec/2]).
+-export([start_link/2]).
 
 -export([init/1]).
 -export([handle_call/3]).
@@ -27,19 +29,43 @@ options() ->
         undefined -> []
     end.
 
--spec child_spec([prim_inert:start_option()]) -> supervisor:child_spec().
-child_spec(Options) ->
-    #{id => ?MODULE, start => {?MODULE, start_link, [Options]}}.
+%% The options of inert:child_spec/1.
+-spec child_options(term()) -> {ok, atom(), [prim_inert:start_option()]} | error.
+child_options([{name, Name} | Options]) when is_atom(Name), Name =/= undefined ->
+    case child_options(Options) of
+        {ok, ?SERVICE, StartOptions} -> {ok, Name, StartOptions};
+        Other -> Other
+    end;
+child_options([{pollset, _} = Option | Options]) ->
+    case {inert_args:start_options([Option]), child_options(Options)} of
+        {ok, {ok, Name, StartOptions}} -> {ok, Name, [Option | StartOptions]};
+        _ -> error
+    end;
+child_options([]) ->
+    {ok, ?SERVICE, []};
+child_options(_) ->
+    error.
 
--spec start_link([prim_inert:start_option()]) -> {ok, pid()} | {error, term()}.
-start_link(Options) ->
-    gen_server:start_link({local, ?MODULE}, ?MODULE, Options, []).
+-spec child_spec(atom(), [prim_inert:start_option()]) -> supervisor:child_spec().
+child_spec(Name, Options) ->
+    Id =
+        case Name of
+            ?SERVICE -> ?MODULE;
+            _ -> {?MODULE, Name}
+        end,
+    #{id => Id, start => {?MODULE, start_link, [Name, Options]}, restart => transient}.
+
+-spec start_link(atom(), [prim_inert:start_option()]) -> {ok, pid()} | ignore | {error, term()}.
+start_link(?SERVICE, Options) ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, {?SERVICE, Options}, []);
+start_link(Name, Options) ->
+    gen_server:start_link(?MODULE, {Name, Options}, []).
 
 %% Starts the service: under the supervisor if the application is there, and
 %% else with the calling process as the port's owner.
 -spec start_service([prim_inert:start_option()]) -> ok.
 start_service(Options) ->
-    try supervisor:start_child(inert_sup, child_spec(Options)) of
+    try supervisor:start_child(inert_sup, child_spec(?SERVICE, Options)) of
         {ok, _} ->
             ok;
         {error, {already_started, _}} ->
@@ -63,6 +89,12 @@ stop_service() ->
     catch
         exit:{noproc, _} -> ok
     end,
+    %% In a supervision tree of the user's, whose transient child it is.
+    try
+        gen_server:stop(?MODULE)
+    catch
+        exit:_ -> ok
+    end,
     prim_inert:stop(?SERVICE).
 
 %% The port is to outlive its opener, so that one unlinks it; and it is registered
@@ -75,7 +107,7 @@ start_unsupervised(Options) ->
         {ok, Port} ->
             Guard ! {opened, Port},
             unlink(Port),
-            case register_port(Port) of
+            case register_port(?SERVICE, Port) of
                 true -> ok;
                 false -> prim_inert:stop(Port)
             end
@@ -83,9 +115,9 @@ start_unsupervised(Options) ->
         Guard ! done
     end.
 
--spec register_port(port()) -> boolean().
-register_port(Port) ->
-    try register(?SERVICE, Port)
+-spec register_port(atom(), port()) -> boolean().
+register_port(Name, Port) ->
+    try register(Name, Port)
     catch
         error:badarg -> false
     end.
@@ -113,43 +145,70 @@ guard(Monitor, Port) ->
 
 %% The process that owns the service's port under the supervisor.
 
--spec init([prim_inert:start_option()]) -> {ok, port()}.
-init(Options) ->
-    process_flag(trap_exit, true),
-    own(whereis(?SERVICE), Options).
+-type state() :: {Name :: atom(), port()}.
 
-%% A port that was started by hand goes on, with those who wait on it.
--spec own(port() | undefined, [prim_inert:start_option()]) -> {ok, port()}.
-own(undefined, Options) ->
-    {ok, Port} = prim_inert:start(Options),
-    case register_port(Port) of
-        true ->
-            {ok, Port};
-        false ->
-            ok = prim_inert:stop(Port),
-            own(whereis(?SERVICE), Options)
-    end;
-own(Port, Options) ->
-    try erlang:port_connect(Port, self()) of
-        true -> {ok, Port}
+-spec init({atom(), [prim_inert:start_option()]}) -> {ok, state()} | {stop, term()}.
+init({Name, Options}) ->
+    process_flag(trap_exit, true),
+    try own(Name, Options) of
+        {ok, Port} -> {ok, {Name, Port}};
+        taken -> {stop, {name_taken, Name, whereis(Name)}}
     catch
-        error:badarg -> own(whereis(?SERVICE), Options)
+        error:{driver_load_failed, _Path, _Text} = Reason ->
+            {stop, Reason};
+        error:Errno when is_atom(Errno), Errno =/= badarg ->
+            {stop, {Errno, {erlang, open_port, [{spawn_driver, inert_drv:command(Options)}, []]}}};
+        error:badarg ->
+            {stop, {bad_options, Options}}
     end.
 
--spec handle_call(term(), gen_server:from(), port()) -> {reply, {error, unknown_call}, port()}.
-handle_call(_Request, _From, Port) ->
-    {reply, {error, unknown_call}, Port}.
+%% A service that was started by hand goes on, with those who wait on it.
+-spec own(atom(), [prim_inert:start_option()]) -> {ok, port()} | taken.
+own(Name, Options) ->
+    case whereis(Name) of
+        undefined ->
+            {ok, Port} = prim_inert:start(Options),
+            case register_port(Name, Port) of
+                true ->
+                    {ok, Port};
+                false ->
+                    ok = close(Port),
+                    own(Name, Options)
+            end;
+        Port when is_port(Port), Name =:= ?SERVICE ->
+            try erlang:port_connect(Port, self()) of
+                true -> {ok, Port}
+            catch
+                error:badarg -> own(Name, Options)
+            end;
+        _ ->
+            taken
+    end.
 
--spec handle_cast(term(), port()) -> {noreply, port()}.
-handle_cast(_Request, Port) ->
-    {noreply, Port}.
+%% Closes a port, and takes the word of it out of the mailbox.
+-spec close(port()) -> ok.
+close(Port) ->
+    unlink(Port),
+    prim_inert:stop(Port),
+    receive
+        {'EXIT', Port, _} -> ok
+    after 0 -> ok
+    end.
 
--spec handle_info(term(), port()) -> {noreply, port()} | {stop, term(), port()}.
-handle_info({'EXIT', Port, Reason}, Port) ->
-    {stop, {port_closed, Reason}, Port};
-handle_info(_Message, Port) ->
-    {noreply, Port}.
+-spec handle_call(term(), gen_server:from(), state()) -> {reply, {error, unknown_call}, state()}.
+handle_call(_Request, _From, State) ->
+    {reply, {error, unknown_call}, State}.
 
--spec terminate(term(), port()) -> ok.
-terminate(_Reason, Port) ->
+-spec handle_cast(term(), state()) -> {noreply, state()}.
+handle_cast(_Request, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), state()) -> {noreply, state()} | {stop, term(), state()}.
+handle_info({'EXIT', Port, Reason}, {_Name, Port} = State) ->
+    {stop, {port_closed, Reason}, State};
+handle_info(_Message, State) ->
+    {noreply, State}.
+
+-spec terminate(term(), state()) -> ok.
+terminate(_Reason, {_Name, Port}) ->
     prim_inert:stop(Port).

@@ -12,4 +12,4 @@ start_link() ->
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
-    {ok, {#{strategy => one_for_one}, [inert_server:child_spec(inert_server:options())]}}.
+    {ok, {#{strategy => one_for_one}, [inert_server:child_spec(inert, inert_server:options())]}}.

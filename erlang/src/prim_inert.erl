@@ -25,12 +25,12 @@
 -export([poll/3]).
 -export([poll/4]).
 -export([controlling_process/2]).
+-export([info/1]).
+-export([info/2]).
+-export([i/1]).
 
 %% For inert.
--export([check_start/1]).
-
-%% For the shell: see erl_error:format_exception/3.
--export([format_error/2]).
+-export([wait/3]).
 
 -export_type([prim_inert/0]).
 -export_type([fd/0]).
@@ -39,21 +39,33 @@
 -export_type([options/0]).
 -export_type([start_option/0]).
 -export_type([error/0]).
+-export_type([kind/0]).
+-export_type([set/0]).
+-export_type([set_error/0]).
 
 -type prim_inert() :: port() | atom().
 %% A port of the driver, or the name that it is registered under.
 -type fd() :: integer().
 %% A file descriptor. A number that is no open one gives `{error, ebadf}'.
+-type kind() :: inert_drv:kind().
+%% What a fd can be waited for: `read' and `write' everywhere; `priority' (POLLPRI)
+%% and `hangup' (POLLRDHUP) on the pollset `epoll'.
 -type mode() :: inert_drv:mode().
+%% One kind, both of `read_write', or a list of kinds.
+-type set() :: [fd() | {fd(), mode()}].
+%% Fds, each once. Without a mode: `read', to clear `read_write'.
 -type option() :: {mode, mode()} | {timeout, timeout()}.
 -type options() :: [option()].
 -type start_option() :: {pollset, epoll | erts}.
 %% How the kernel is asked to watch: `epoll', an epoll instance of inert's own,
 %% the default on Linux; `erts', ERTS's own pollset, the default elsewhere.
 -type error() :: inert_drv:error().
+-type set_error() :: closed | einval | timeout | {error() | ecanceled, fd()}.
+%% What went wrong with a set, and with which fd of it. `einval' alone: there is
+%% nothing to wait for in an empty set.
 
 %% How often a poll by reference looks whether the node has been renamed: see
-%% wait/3. In milliseconds.
+%% receive_end/3. In milliseconds.
 -define(RENAME_CHECK, 5_000).
 
 %% What was armed and could not be cleared ends in a message, which is there or, if
@@ -64,17 +76,16 @@
 %% With so many messages in the mailbox a reference is cheaper than looking at them.
 -define(SHORT_MAILBOX, 32).
 
--define(IS_MODE(M), (M =:= read orelse M =:= write orelse M =:= read_write)).
 -define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0))).
 
 %% Longer ones a receive does not take.
 -define(ONE_STEP, 16#ffffffff).
 -define(IS_ONE_STEP(T), (T =:= infinity orelse T =< ?ONE_STEP)).
 
-%% Raises badarg for the calling function. Causes: argument's position => what it
-%% should be, for format_error/2.
--define(BADARG(Args, Causes),
-    erlang:error(badarg, Args, [{error_info, #{module => prim_inert, cause => Causes}}])
+%% Raises badarg for the calling function: its argument at this position is not
+%% what it should be.
+-define(BADARG(Args, Position, Cause),
+    erlang:error(badarg, Args, [{error_info, #{module => inert_args, cause => #{Position => Cause}}}])
 ).
 
 %% @equiv start([])
@@ -90,17 +101,10 @@ start() ->
 %% refuses.
 -spec start([start_option()]) -> {ok, port()}.
 start(Options) ->
-    case check_start(Options) of
+    case inert_args:start_options(Options) of
         ok -> {ok, inert_drv:open(Options)};
-        error -> ?BADARG([Options], #{1 => start_options})
+        error -> ?BADARG([Options], 1, start_options)
     end.
-
-%% @private
--spec check_start(term()) -> ok | error.
-check_start([]) -> ok;
-check_start([{pollset, epoll} | Rest]) -> check_start(Rest);
-check_start([{pollset, erts} | Rest]) -> check_start(Rest);
-check_start(_) -> error.
 
 %% @doc Closes a port, from any process. Whoever is blocked on it gets `{error,
 %% closed}'. A port that is closed already is fine.
@@ -112,74 +116,105 @@ stop(Port) ->
         error:badarg -> ok
     end.
 
-%% @equiv fdset(Port, FD, read)
--spec fdset(prim_inert(), fd()) -> ok | {error, error()}.
-fdset(Port, FD) when is_integer(FD) ->
-    set(Port, FD, inert_drv:encode(read));
-fdset(Port, FD) ->
-    ?BADARG([Port, FD], #{2 => fd}).
+%% @doc As `inert:fdset/1'. The messages carry the port.
+-spec fdset(prim_inert(), fd() | set()) -> ok | {error, error() | set_error()}.
+fdset(Port, FDs) ->
+    case inert_args:fds(FDs, read) of
+        {ok, Target} -> inert_drv:fdset(Port, Target);
+        {error, _} = Error -> Error;
+        {badarg, Cause} -> ?BADARG([Port, FDs], 2, Cause)
+    end.
 
 %% @doc As `inert:fdset/2'. The messages carry the port.
 -spec fdset(prim_inert(), fd(), mode() | options()) -> ok | {error, error()}.
-fdset(Port, FD, Options) when is_integer(FD) ->
-    case options(Options, read) of
-        {ok, Bits, _Timeout} -> set(Port, FD, Bits);
-        {error, _} = Error -> Error;
-        badarg -> ?BADARG([Port, FD, Options], #{3 => timeout_option})
-    end;
 fdset(Port, FD, Options) ->
-    ?BADARG([Port, FD, Options], #{2 => fd}).
+    case inert_args:fd(FD, Options, read) of
+        {ok, Target, _Timeout} -> inert_drv:fdset(Port, Target);
+        {error, _} = Error -> Error;
+        {badarg, fd} -> ?BADARG([Port, FD, Options], 2, fd);
+        {badarg, Cause} -> ?BADARG([Port, FD, Options], 3, Cause)
+    end.
 
-%% @equiv fdclr(Port, FD, read_write)
--spec fdclr(prim_inert(), fd()) -> ok | {error, error()}.
-fdclr(Port, FD) when is_integer(FD) ->
-    clear(Port, FD, inert_drv:encode(read_write));
-fdclr(Port, FD) ->
-    ?BADARG([Port, FD], #{2 => fd}).
+%% @doc As `inert:fdclr/1'.
+-spec fdclr(prim_inert(), fd() | set()) -> ok | {error, error() | set_error()}.
+fdclr(Port, FDs) ->
+    case inert_args:fds(FDs, read_write) of
+        {ok, Target} -> inert_drv:fdclr(Port, Target);
+        {error, _} = Error -> Error;
+        {badarg, Cause} -> ?BADARG([Port, FDs], 2, Cause)
+    end.
 
 %% @doc As `inert:fdclr/2'.
 -spec fdclr(prim_inert(), fd(), mode() | options()) -> ok | {error, error()}.
-fdclr(Port, FD, Options) when is_integer(FD) ->
-    case options(Options, read_write) of
-        {ok, Bits, _Timeout} -> clear(Port, FD, Bits);
-        {error, _} = Error -> Error;
-        badarg -> ?BADARG([Port, FD, Options], #{3 => timeout_option})
-    end;
 fdclr(Port, FD, Options) ->
-    ?BADARG([Port, FD, Options], #{2 => fd}).
+    case inert_args:fd(FD, Options, read_write) of
+        {ok, Target, _Timeout} -> inert_drv:fdclr(Port, Target);
+        {error, _} = Error -> Error;
+        {badarg, fd} -> ?BADARG([Port, FD, Options], 2, fd);
+        {badarg, Cause} -> ?BADARG([Port, FD, Options], 3, Cause)
+    end.
 
-%% @equiv poll(Port, FD, read, infinity)
--spec poll(prim_inert(), fd()) -> {ok, read} | {error, error() | ecanceled}.
-poll(Port, FD) when is_integer(FD) ->
-    wait_ready(Port, FD, inert_drv:encode(read), infinity);
-poll(Port, FD) ->
-    ?BADARG([Port, FD], #{2 => fd}).
+%% @doc As `inert:poll/1'.
+-spec poll(prim_inert(), fd()) -> {ok, kind()} | {error, error() | ecanceled};
+    (prim_inert(), set()) -> {ok, [{fd(), kind()}]} | {error, set_error()}.
+poll(Port, FDs) ->
+    case inert_args:fds(FDs, read) of
+        {ok, Target} -> wait(Port, Target, infinity);
+        {error, _} = Error -> Error;
+        {badarg, Cause} -> ?BADARG([Port, FDs], 2, Cause)
+    end.
 
 %% @doc As `inert:poll/2'.
--spec poll(prim_inert(), fd(), mode() | options()) ->
-    {ok, read | write} | {error, error() | timeout | ecanceled}.
+-spec poll(prim_inert(), fd(), mode() | options()) -> {ok, kind()} | {error, error() | timeout | ecanceled};
+    (prim_inert(), set(), timeout()) -> {ok, [{fd(), kind()}]} | {error, set_error()}.
 poll(Port, FD, Options) when is_integer(FD) ->
-    case options(Options, read) of
-        {ok, Bits, Timeout} -> wait_ready(Port, FD, Bits, Timeout);
+    case inert_args:fd(FD, Options, read) of
+        {ok, Target, Timeout} -> wait(Port, Target, Timeout);
         {error, _} = Error -> Error;
-        badarg -> ?BADARG([Port, FD, Options], #{3 => timeout_option})
+        {badarg, Cause} -> ?BADARG([Port, FD, Options], 3, Cause)
     end;
+poll(Port, FDs, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    case inert_args:fds(FDs, read) of
+        {ok, Target} -> wait(Port, Target, Timeout);
+        {error, _} = Error -> Error;
+        {badarg, Cause} -> ?BADARG([Port, FDs, Timeout], 2, Cause)
+    end;
+poll(Port, FDs, Timeout) when is_list(FDs) ->
+    ?BADARG([Port, FDs, Timeout], 3, timeout);
 poll(Port, FD, Options) ->
-    ?BADARG([Port, FD, Options], #{2 => fd}).
+    ?BADARG([Port, FD, Options], 2, fds).
 
 %% @doc As `inert:poll/3'.
 -spec poll(prim_inert(), fd(), mode() | options(), timeout()) ->
-    {ok, read | write} | {error, error() | timeout | ecanceled}.
-poll(Port, FD, Options, Timeout) when is_integer(FD), ?IS_TIMEOUT(Timeout) ->
-    case options(Options, read) of
-        {ok, Bits, _Timeout} -> wait_ready(Port, FD, Bits, Timeout);
+    {ok, kind()} | {error, error() | timeout | ecanceled}.
+poll(Port, FD, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    case inert_args:fd(FD, Options, read) of
+        {ok, Target, _Timeout} -> wait(Port, Target, Timeout);
         {error, _} = Error -> Error;
-        badarg -> ?BADARG([Port, FD, Options, Timeout], #{3 => timeout_option})
+        {badarg, fd} -> ?BADARG([Port, FD, Options, Timeout], 2, fd);
+        {badarg, Cause} -> ?BADARG([Port, FD, Options, Timeout], 3, Cause)
     end;
 poll(Port, FD, Options, Timeout) when is_integer(FD) ->
-    ?BADARG([Port, FD, Options, Timeout], #{4 => timeout});
+    ?BADARG([Port, FD, Options, Timeout], 4, timeout);
 poll(Port, FD, Options, Timeout) ->
-    ?BADARG([Port, FD, Options, Timeout], #{2 => fd}).
+    ?BADARG([Port, FD, Options, Timeout], 2, fd).
+
+%% @doc As `inert:info/0'.
+-spec info(prim_inert()) -> inert:info() | {error, closed}.
+info(Port) ->
+    inert_info:port(Port).
+
+%% @doc As `inert:info/1'.
+-spec info(prim_inert(), fd()) -> inert:fd_info() | {error, ebadf | closed}.
+info(Port, FD) when is_integer(FD) ->
+    inert_info:fd(Port, FD);
+info(Port, FD) ->
+    ?BADARG([Port, FD], 2, fd).
+
+%% @doc As `inert:i/0'.
+-spec i(prim_inert()) -> ok | {error, closed}.
+i(Port) ->
+    inert_info:print(Port).
 
 %% @doc Hands a port over to another local process.
 %%
@@ -215,42 +250,34 @@ hand_over(Port, Pid) ->
         error:badarg -> {error, einval}
     end.
 
-%% The driver takes fds of 32 bits; larger numbers are no open fd either.
--define(IS_INT32(N), (N >= -16#80000000 andalso N =< 16#7fffffff)).
+-type result() ::
+    {ok, kind() | [{fd(), kind()}]}
+    | {error, error() | timeout | ecanceled | {error() | ecanceled, fd()}}.
 
--spec set(prim_inert(), fd(), inert_drv:bits()) -> ok | {error, error()}.
-set(Port, FD, Bits) when ?IS_INT32(FD) -> inert_drv:fdset(Port, FD, Bits);
-set(_Port, _FD, _Bits) -> {error, ebadf}.
-
--spec clear(prim_inert(), fd(), inert_drv:bits()) -> ok | {error, error()}.
-clear(Port, FD, Bits) when ?IS_INT32(FD) -> inert_drv:fdclr(Port, FD, Bits);
-clear(_Port, _FD, _Bits) -> {error, ebadf}.
-
--spec wait_ready(prim_inert(), fd(), inert_drv:bits(), timeout()) ->
-    {ok, inert_drv:kind()} | {error, error() | timeout | ecanceled}.
-wait_ready(_Port, FD, _Bits, _Timeout) when not ?IS_INT32(FD) ->
-    {error, ebadf};
-wait_ready(Port, FD, Bits, 0) ->
-    inert_drv:check(Port, FD, Bits);
-wait_ready(Port, FD, Bits, Timeout) ->
+%% @private
+-spec wait(prim_inert(), inert_drv:target(), timeout()) -> result().
+wait(_Port, {set, 0, _Set}, _Timeout) ->
+    {error, einval};
+wait(Port, Target, 0) ->
+    inert_drv:check(Port, Target);
+wait(Port, Target, Timeout) ->
     case process_info(self(), message_queue_len) of
         {message_queue_len, Length} when Length < ?SHORT_MAILBOX, ?IS_ONE_STEP(Timeout) ->
-            poll_by_key(Port, FD, Bits, Timeout);
+            poll_by_key(Port, Target, Timeout);
         _ ->
-            poll_by_reference(Port, FD, Bits, Timeout)
+            poll_by_reference(Port, Target, Timeout)
     end.
 
 %% The usual way: what is in the mailbox is few messages to look at.
--spec poll_by_key(prim_inert(), fd(), inert_drv:bits(), timeout()) ->
-    {ok, inert_drv:kind()} | {error, error() | timeout | ecanceled}.
-poll_by_key(Port, FD, Bits, Timeout) ->
+-spec poll_by_key(prim_inert(), inert_drv:target(), timeout()) -> result().
+poll_by_key(Port, Target, Timeout) ->
     Key = erlang:unique_integer([positive]) band 16#7fffffff,
-    case inert_drv:poll(Port, FD, Bits, <<Key:32>>) of
+    case inert_drv:poll(Port, Target, <<Key:32>>) of
         ok ->
             receive
                 {inert_poll, Key, Result} -> ended(Result)
             after Timeout ->
-                case inert_drv:cancel(Port, FD, Bits) of
+                case inert_drv:cancel(Port, Target) of
                     ok ->
                         {error, timeout};
                     _GoneOrClosed ->
@@ -267,34 +294,32 @@ poll_by_key(Port, FD, Bits, Timeout) ->
 %% With a long mailbox. The compiler's receive marker: what was in the mailbox
 %% before the reference was made is not looked at in the receive that matches on
 %% it. The reference costs a microsecond on its way through the driver.
--spec poll_by_reference(prim_inert(), fd(), inert_drv:bits(), timeout()) ->
-    {ok, inert_drv:kind()} | {error, error() | timeout | ecanceled}.
-poll_by_reference(Port, FD, Bits, Timeout) ->
+-spec poll_by_reference(prim_inert(), inert_drv:target(), timeout()) -> result().
+poll_by_reference(Port, Target, Timeout) ->
     Reference = make_ref(),
     External = term_to_binary(Reference),
-    case inert_drv:poll(Port, FD, Bits, External) of
+    case inert_drv:poll(Port, Target, External) of
         ok ->
             Deadline = deadline(Timeout),
-            case wait(Reference, External, Deadline) of
+            case receive_end(Reference, External, Deadline) of
                 {ok, Result} -> ended(Result);
-                timeout -> timed_out(Port, FD, Bits, External);
-                renamed -> again(Port, FD, Bits, External, Deadline)
+                timeout -> timed_out(Port, Target, External);
+                renamed -> again(Port, Target, External, Deadline)
             end;
         {error, einval} ->
             %% The driver takes references of a few nodes only, and this one has
             %% had more names than that, or somebody sent it others.
-            poll_without_reference(Port, FD, Bits, Timeout);
+            poll_without_reference(Port, Target, Timeout);
         Done ->
             Done
     end.
 
--spec poll_without_reference(prim_inert(), fd(), inert_drv:bits(), timeout()) ->
-    {ok, inert_drv:kind()} | {error, error() | timeout | ecanceled}.
-poll_without_reference(Port, FD, Bits, Timeout) when ?IS_ONE_STEP(Timeout) ->
-    poll_by_key(Port, FD, Bits, Timeout);
-poll_without_reference(Port, FD, Bits, Timeout) ->
-    case poll_by_key(Port, FD, Bits, ?ONE_STEP) of
-        {error, timeout} -> poll_without_reference(Port, FD, Bits, Timeout - ?ONE_STEP);
+-spec poll_without_reference(prim_inert(), inert_drv:target(), timeout()) -> result().
+poll_without_reference(Port, Target, Timeout) when ?IS_ONE_STEP(Timeout) ->
+    poll_by_key(Port, Target, Timeout);
+poll_without_reference(Port, Target, Timeout) ->
+    case poll_by_key(Port, Target, ?ONE_STEP) of
+        {error, timeout} -> poll_without_reference(Port, Target, Timeout - ?ONE_STEP);
         Done -> Done
     end.
 
@@ -302,37 +327,35 @@ poll_without_reference(Port, FD, Bits, Timeout) ->
 %% a running system, say) makes the reference that the driver holds one of
 %% another node, which the receive would never match. Nothing tells a process
 %% of that, so it looks.
--spec wait(reference(), binary(), integer() | infinity) -> {ok, atom()} | timeout | renamed.
-wait(Reference, External, Deadline) ->
+-spec receive_end(reference(), binary(), integer() | infinity) -> {ok, atom()} | timeout | renamed.
+receive_end(Reference, External, Deadline) ->
     Step = min(left(Deadline), ?RENAME_CHECK),
     receive
         {Reference, Result} -> {ok, Result}
     after Step ->
         case {binary_to_term(External), left(Deadline)} of
             {Reference, 0} -> timeout;
-            {Reference, _} -> wait(Reference, External, Deadline);
+            {Reference, _} -> receive_end(Reference, External, Deadline);
             {_Foreign, _} -> renamed
         end
     end.
 
 %% The wait begins anew, unless it is over by now.
--spec again(prim_inert(), fd(), inert_drv:bits(), binary(), integer() | infinity) ->
-    {ok, inert_drv:kind()} | {error, error() | timeout | ecanceled}.
-again(Port, FD, Bits, External, Deadline) ->
-    case timed_out(Port, FD, Bits, External) of
-        {error, timeout} -> wait_ready(Port, FD, Bits, left(Deadline));
+-spec again(prim_inert(), inert_drv:target(), binary(), integer() | infinity) -> result().
+again(Port, Target, External, Deadline) ->
+    case timed_out(Port, Target, External) of
+        {error, timeout} -> wait(Port, Target, left(Deadline));
         Done -> Done
     end.
 
 %% Nothing stays armed, and a message that was faster is the result.
--spec timed_out(prim_inert(), fd(), inert_drv:bits(), binary()) ->
-    {ok, inert_drv:kind()} | {error, error() | timeout | ecanceled}.
-timed_out(Port, FD, Bits, External) ->
-    case inert_drv:cancel(Port, FD, Bits) of
+-spec timed_out(prim_inert(), inert_drv:target(), binary()) -> result().
+timed_out(Port, Target, External) ->
+    case inert_drv:cancel(Port, Target) of
         ok ->
             {error, timeout};
         _GoneOrClosed ->
-            %% As the driver would write it now: see wait/3.
+            %% As the driver would write it now: see receive_end/3.
             Reference = binary_to_term(External),
             receive
                 {Reference, Result} -> ended(Result)
@@ -340,9 +363,12 @@ timed_out(Port, FD, Bits, External) ->
             end
     end.
 
--spec ended(atom()) -> {ok, inert_drv:kind()} | {error, error() | ecanceled}.
+-spec ended(term()) -> result().
 ended(read) -> {ok, read};
 ended(write) -> {ok, write};
+ended(priority) -> {ok, priority};
+ended(hangup) -> {ok, hangup};
+ended(Set) when is_list(Set) -> {ok, Set};
 ended(Error) -> {error, Error}.
 
 -spec deadline(timeout()) -> integer() | infinity.
@@ -352,34 +378,3 @@ deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
 -spec left(integer() | infinity) -> timeout().
 left(infinity) -> infinity;
 left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
-
-%% The first of several values for an option counts, as in proplists.
--spec options(term(), mode()) -> {ok, inert_drv:bits(), timeout()} | {error, einval} | badarg.
-options(Mode, _Default) when ?IS_MODE(Mode) -> {ok, inert_drv:encode(Mode), infinity};
-options(Options, Default) when is_list(Options) -> options(Options, Default, #{});
-options(_, _Default) -> {error, einval}.
-
--spec options(term(), mode(), #{mode => mode(), timeout => timeout()}) ->
-    {ok, inert_drv:bits(), timeout()} | {error, einval} | badarg.
-options([{mode, Mode} | Rest], Default, Found) when ?IS_MODE(Mode) ->
-    options(Rest, Default, maps:merge(#{mode => Mode}, Found));
-options([{timeout, Timeout} | Rest], Default, Found) when ?IS_TIMEOUT(Timeout) ->
-    options(Rest, Default, maps:merge(#{timeout => Timeout}, Found));
-options([{timeout, _} | _], _Default, _Found) ->
-    badarg;
-options([], Default, Found) ->
-    {ok, inert_drv:encode(maps:get(mode, Found, Default)), maps:get(timeout, Found, infinity)};
-options(_, _Default, _Found) ->
-    {error, einval}.
-
-%% @private
--spec format_error(term(), erlang:stacktrace()) -> #{pos_integer() => unicode:chardata()}.
-format_error(_Reason, [{_Module, _Function, _Args, Info} | _]) ->
-    #{cause := Causes} = proplists:get_value(error_info, Info, #{cause => #{}}),
-    maps:map(fun(_Position, Cause) -> describe(Cause) end, Causes).
-
--spec describe(atom()) -> unicode:chardata().
-describe(fd) -> <<"not a file descriptor, which is an integer">>;
-describe(timeout) -> <<"not a timeout, which is infinity or a number of milliseconds from 0">>;
-describe(timeout_option) -> <<"the option timeout is not infinity or a number of milliseconds from 0">>;
-describe(start_options) -> <<"not a list of start options: {pollset, epoll | erts}">>.
