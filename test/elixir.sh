@@ -49,6 +49,12 @@ exunit() {
     failed=$((failed + $2))
 }
 
+# The Elixir examples of the guides, with this project's modules and fdio in reach.
+guides() {
+    ERL_LIBS=$root/examples in_env test mix run "$root/test/run_docs.exs" \
+        "$root/README.md" "$root"/docs/*.md README.md
+}
+
 make_release() { in_env prod mix release --quiet --overwrite --path "$release"; }
 
 has_driver() {
@@ -70,6 +76,7 @@ run_release() {
 check "mix format: nothing to do" in_env test mix format --check-formatted
 check "mix compile: no warnings" in_env test mix compile --warnings-as-errors
 exunit
+check "the Elixir examples in README.md and the guides" guides
 check "mix release: is made" make_release
 check "mix release: contains the driver, and no links out of itself" has_driver
 check "mix release: works from / as another user" run_release
