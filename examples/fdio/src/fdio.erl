@@ -20,7 +20,7 @@
 %%     lower case. Any integer that is no open fd, negative or huge ones too,
 %%     gives `{error, ebadf}'. Arguments of a wrong type, and numbers out of the
 %%     documented range, raise `badarg'.</li>
-%% <li>No call waits. They run on normal schedulers, and one that has to wait
+%% <li>No call waits (`close_wait/1' may, elsewhere). They run on normal schedulers, and one that has to wait
 %%     answers `{error, eagain}' or `{error, einprogress}': that is the moment for
 %%     `inert:poll/2'. `read/2', `write/2', `accept/1' and `connect/2' on a fd in
 %%     blocking mode answer `{error, einval}' (see `set_nonblock/2').</li>
@@ -33,6 +33,7 @@
 
 -export([open/2]).
 -export([close/1]).
+-export([close_wait/1]).
 -export([read/2]).
 -export([write/2]).
 -export([dup/1]).
@@ -210,6 +211,19 @@ open(Path, Modes) ->
 %% Errors: `ebadf', also for a second close, unless the number has been reused.
 -spec close(fd()) -> ok | {error, posix()}.
 close(_FD) ->
+    erlang:nif_error(not_loaded).
+
+%% @doc As `close/1', on a dirty I/O scheduler: for the few files whose close(2) may wait, such as a
+%% serial line (until what was written is sent, if flow control holds it) or a file on
+%% NFS.
+%%
+%% ```
+%% ok = fdio:close_wait(FD).
+%% '''
+%%
+%% Errors: `ebadf', `eio'. The fd is closed after any error.
+-spec close_wait(fd()) -> ok | {error, posix()}.
+close_wait(_FD) ->
     erlang:nif_error(not_loaded).
 
 %% @doc Reads what is there, `Max' bytes (1 to 1 MiB) or less: read(2). `{ok, <<>>}' is the end of the

@@ -118,6 +118,11 @@ fn close(fd: Fd) -> Done {
     fd.close().into()
 }
 
+#[rustler::nif(schedule = "DirtyIo")]
+fn close_wait(fd: Fd) -> Done {
+    fd.close().into()
+}
+
 #[rustler::nif]
 fn read<'a>(env: Env<'a>, fd: Fd, max: Max) -> Reply<Binary<'a>> {
     let fd = fd.nonblocking()?;

@@ -222,6 +222,7 @@ what_is_not_open_is_ebadf_everywhere_test_() ->
     Address = {?LOOPBACK, 1},
     Calls = [
         {close, []},
+        {close_wait, []},
         {read, [1]},
         {write, [<<"x">>]},
         {dup, []},
