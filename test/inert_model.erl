@@ -19,8 +19,10 @@
 -export([run/2]).
 -export([numbers/0]).
 -export([workers/0]).
+-export([open/1]).
 
 -export_type([command/0]).
+-export_type([file/0]).
 -export_type([failure/0]).
 
 -type pollset() :: epoll | erts.
@@ -127,7 +129,9 @@ mismatch(What, S) ->
 
 %% On the epoll pollset an event of a file that has left its number, and is open
 %% elsewhere, makes the driver look at the number, and if what is there now is
-%% ready for the same kind, the old waiter is told. `strict' does not let it pass.
+%% ready for the same kind, the old waiter is told; and a file that comes back to
+%% where it was armed is taken for the one that has been armed there since. `strict'
+%% does not let this pass.
 lenient(#{pollset := Pollset}) ->
     Pollset =:= epoll andalso not persistent_term:get({?MODULE, strict}, false).
 
@@ -565,6 +569,12 @@ fired(P, N, Kind, S) ->
 
 %%% Files
 
+%% A new file of this kind, and what is at its other end.
+-spec open(file()) -> {FD :: fdio:fd(), Peer :: fdio:fd() | none}.
+open(Kind) ->
+    {FD, File} = new_file(Kind),
+    {FD, maps:get(peer, File, none)}.
+
 new_file(Kind) when Kind =:= socket; Kind =:= full_socket ->
     {FD, Peer} =
         case Kind of
@@ -623,14 +633,16 @@ place(N, Id, #{files := Files} = S) ->
     look(S2#{numbers := maps:put(N, Id, numbers(S2))}).
 
 %% Eventfds share an inode. epoll knows them apart all the same, unless this one was
-%% armed there before and has left its registration behind.
-is_alike(P, N, Id, eventfd, Old, #{files := Files, pollset := Pollset, past := Past}) ->
-    case Files of
-        #{Old := #{kind := Other}} when Other =/= eventfd -> false;
-        _ -> Pollset =:= erts orelse lists:member(Id, maps:get({P, N}, Past, []))
-    end;
-is_alike(_P, _N, _Id, _Kind, _Old, _S) ->
-    false.
+%% armed there before and has left its registration behind: then, and without
+%% `strict' for every file, what is armed for the file between them is taken for its
+%% own.
+is_alike(P, N, Id, Kind, Old, #{files := Files, pollset := Pollset, past := Past} = S) ->
+    #{Old := #{kind := Other}} = Files,
+    WasThere = lists:member(Id, maps:get({P, N}, Past, [])),
+    case {Kind, Other} of
+        {eventfd, eventfd} -> Pollset =:= erts orelse WasThere;
+        _ -> lenient(S) andalso WasThere
+    end.
 
 clear_first(P, N, S) ->
     case {port(P, S), maps:is_key(N, numbers(S))} of

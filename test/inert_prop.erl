@@ -18,8 +18,8 @@
 %% at the same time, against what holds whatever the order (inert_race).
 -type pollset() :: epoll | erts.
 
-%% How long a failure is being shrunk.
--define(SHRINK_MS, 60_000).
+%% How long a failure is being shrunk, unless PROP_SHRINK_MS is in the environment.
+-define(SHRINK_MS, "60000").
 -define(SHRINKS, 2_000).
 
 %% Commands of a sequence, at most.
@@ -62,7 +62,7 @@ tried(Table, _Sequence, {ok, Done}) ->
         maps:foreach(fun(Key, N) -> ets:update_counter(Table, {count, Key}, N, {{count, Key}, 0}) end, Done#{sequences => 1}),
     true;
 tried(Table, Sequence, {failed, Why}) ->
-    ets:insert_new(Table, {deadline, erlang:monotonic_time(millisecond) + ?SHRINK_MS}) andalso
+    ets:insert_new(Table, {deadline, erlang:monotonic_time(millisecond) + shrink_ms()}) andalso
         begin
             %% What was found first may be what is needed, if it is one of timing.
             io:format(user, "found, shrinking: ~w~n~tp~n", [Sequence, Why]),
@@ -71,17 +71,23 @@ tried(Table, Sequence, {failed, Why}) ->
     true = ets:insert(Table, {failed, Sequence, Why}),
     false.
 
+shrink_ms() ->
+    list_to_integer(os:getenv("PROP_SHRINK_MS", ?SHRINK_MS)).
+
 %% Runs one sequence, as a failure prints it.
 -spec replay(property(), pollset(), [term()]) -> {ok, #{atom() => non_neg_integer()}} | {failed, term()}.
 replay(Property, Pollset, Sequence) ->
     run(Property, Pollset, Sequence).
 
-run(commands, Pollset, Sequence) -> inert_model:run(Pollset, Sequence).
+run(commands, Pollset, Sequence) -> inert_model:run(Pollset, Sequence);
+run(programs, Pollset, Sequence) -> inert_race:run(Pollset, Sequence).
 
 %%% Generators
 
 type(commands) ->
-    proper_types:resize(?LENGTH, proper_types:list(command())).
+    proper_types:resize(?LENGTH, proper_types:list(command()));
+type(programs) ->
+    proper_types:resize(?LENGTH, proper_types:list(program_step())).
 
 command() ->
     proper_types:frequency([
@@ -100,6 +106,38 @@ command() ->
         {2, tuple([give, port_name(), worker(), worker()])},
         {1, tuple([bad, worker(), port_name(), one_of([negative, huge, large, clear, mode, poll_mode, fd, timeout])])}
     ]).
+
+program_step() ->
+    proper_types:frequency([
+        {3, tuple([one_of(inert_race:workers()), operation()])},
+        {1, tuple([world, deed()])}
+    ]).
+
+operation() ->
+    proper_types:frequency([
+        {6, tuple([poll, one_of([stable, stable, service]), one_of([read, write]), one_of([0, 1, 1, 2, 60_000, infinity]), delay()])},
+        {3, tuple([fdset, mode(), delay()])},
+        {3, tuple([fdset_fdclr, mode(), delay(), delay()])},
+        {2, tuple([fdset_poll, mode(), delay()])},
+        {2, tuple([killed, one_of([poll, fdset]), delay(), delay()])},
+        {3, tuple([shared, one_of([fdset, fdset, fdclr]), shared(), mode()])},
+        {4, tuple([shared, poll, shared(), mode(), one_of([0, 1, infinity])])},
+        {1, stop},
+        {2, start}
+    ]).
+
+deed() ->
+    proper_types:frequency([
+        {6, tuple([one_of([feed, drain, fill, empty]), shared()])},
+        {1, tuple([one_of([hang, close]), shared()])},
+        {3, tuple([open, shared(), kind()])},
+        {2, tuple([dup, shared(), shared()])},
+        {1, give}
+    ]).
+
+delay() -> one_of([0, 1, 3, 10, 30, 100]).
+
+shared() -> one_of(inert_race:shared()).
 
 tuple(Fields) -> proper_types:tuple([field(Field) || Field <- Fields]).
 

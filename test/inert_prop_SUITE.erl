@@ -15,16 +15,18 @@
 -export([end_per_testcase/2]).
 
 -export([commands_agree_with_the_model/1]).
+-export([programs_lose_and_leave_nothing/1]).
 
-%% A few seconds each; the first ones of a failure are what shrinking takes.
+%% A few seconds each.
 -define(SEQUENCES, 1000).
+-define(PROGRAMS, 300).
 
 -spec all() -> [{group, atom()}].
 all() -> inert_test:per_pollset([properties]).
 
 -spec groups() -> [tuple()].
 groups() ->
-    inert_test:groups_per_pollset([{properties, [commands_agree_with_the_model]}]).
+    inert_test:groups_per_pollset([{properties, [commands_agree_with_the_model, programs_lose_and_leave_nothing]}]).
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {seconds, 240}}].
@@ -52,6 +54,10 @@ end_per_testcase(_Case, Config) -> inert_test:end_per_testcase(Config).
 -spec commands_agree_with_the_model([tuple()]) -> ok.
 commands_agree_with_the_model(Config) ->
     holds(commands, ?SEQUENCES, Config).
+
+-spec programs_lose_and_leave_nothing([tuple()]) -> ok.
+programs_lose_and_leave_nothing(Config) ->
+    holds(programs, ?PROGRAMS, Config).
 
 holds(Property, Sequences, Config) ->
     case inert_prop:check(Property, proplists:get_value(pollset, Config), Sequences) of
