@@ -42,7 +42,9 @@ impl<T: Copy + Default> Pages<T> {
         let pages = self.pages.iter().enumerate().skip(first / PAGE);
         let values = pages.flat_map(|(number, page)| {
             let values = page.iter().flat_map(|page| page.iter().copied());
-            values.enumerate().map(move |(at, value)| (number * PAGE + at, value))
+            values
+                .enumerate()
+                .map(move |(at, value)| (number * PAGE + at, value))
         });
         values
             .skip_while(move |(fd, _)| *fd < first)

@@ -332,12 +332,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
         Ok(())
     }
 
-    fn set<H: Host<Pid = P>>(
-        &mut self,
-        host: &H,
-        caller: P,
-        fds: &Fds<'_>,
-    ) -> Result<(), Offence> {
+    fn set<H: Host<Pid = P>>(&mut self, host: &H, caller: P, fds: &Fds<'_>) -> Result<(), Offence> {
         let polled = self.look(host, caller, fds)?;
         let done = self.arm(host, caller, fds, &polled, Notify::Event);
         if done.is_ok() {
@@ -520,7 +515,9 @@ impl<P: Copy + Eq + Hash> Service<P> {
     /// Takes the waiters of a poll out that is there no more.
     fn take_others(&mut self, index: u32, poll: &Poll<P>, left: &mut SmallVec<[i32; 1]>) {
         for Entry { fd, kinds } in &poll.entries {
-            let mine = self.table.kinds(*fd, |waiting| waiting.notify == Notify::Poll(index));
+            let mine = self
+                .table
+                .kinds(*fd, |waiting| waiting.notify == Notify::Poll(index));
             for kind in (mine & *kinds).iter() {
                 self.table.take(*fd, kind);
             }

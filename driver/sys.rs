@@ -257,8 +257,7 @@ pub fn describe(fd: i32) -> Result<Description, Errno> {
     Ok(Description { kind, socket })
 }
 
-type GetName =
-    unsafe extern "C" fn(c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> c_int;
+type GetName = unsafe extern "C" fn(c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> c_int;
 
 /// Domain and address of one side of a socket, empty where there is none.
 fn address(fd: i32, get: GetName) -> (String, String) {
@@ -291,11 +290,17 @@ fn address(fd: i32, get: GetName) -> (String, String) {
             let unix: libc::sockaddr_un = unsafe { place.cast::<libc::sockaddr_un>().read() };
             let offset = std::mem::offset_of!(libc::sockaddr_un, sun_path);
             let path = unix.sun_path.iter().map(|byte| *byte as u8);
-            let mut path: Vec<u8> = path.take((length as usize).saturating_sub(offset)).collect();
+            let mut path: Vec<u8> = path
+                .take((length as usize).saturating_sub(offset))
+                .collect();
             // An abstract name begins with a zero byte, commonly written as @.
             match path.first_mut() {
                 Some(first @ 0) => *first = b'@',
-                _ => path.truncate(path.iter().position(|byte| *byte == 0).unwrap_or(path.len())),
+                _ => path.truncate(
+                    path.iter()
+                        .position(|byte| *byte == 0)
+                        .unwrap_or(path.len()),
+                ),
             }
             ("unix".into(), path.escape_ascii().to_string())
         }

@@ -232,8 +232,12 @@ pub fn decode(command: u32, data: &[u8]) -> Result<Request<'_>, Malformed> {
         CHECK_ALL => Ok(Request::Check(Fds::Set(Set::parse(data)?))),
         POLL_ALL => {
             let (count, rest) = int32(data)?;
-            let length = usize::try_from(count).ok().and_then(|n| n.checked_mul(ENTRY));
-            let (set, rest) = rest.split_at_checked(length.ok_or(Malformed)?).ok_or(Malformed)?;
+            let length = usize::try_from(count)
+                .ok()
+                .and_then(|n| n.checked_mul(ENTRY));
+            let (set, rest) = rest
+                .split_at_checked(length.ok_or(Malformed)?)
+                .ok_or(Malformed)?;
             // There is nothing that an empty set could wait for.
             if set.is_empty() {
                 return Err(Malformed);

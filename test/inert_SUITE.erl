@@ -415,7 +415,7 @@ unknown_modes(FD, Modes) ->
 
 an_unknown_option_is_einval(_Config) ->
     Options =
-        [[{mode, Mode}] || Mode <- [[read] | ?NO_MODES]] ++
+        [[{mode, Mode}] || Mode <- [[], [read_write] | ?NO_MODES]] ++
             [
                 [read, foo],
                 [{foo, bar}],
@@ -436,7 +436,7 @@ an_unknown_option_is_einval(_Config) ->
 a_fd_that_is_no_integer_is_badarg(_Config) ->
     [
         ?assertEqual({FD, Call, [1]}, {FD, Call, inert_test:badarg_position(Call)})
-     || FD <- [foo, 1.0, "1", <<1>>, <<"1">>, {1}, [1], [], self(), make_ref(), #{}, fun() -> 1 end],
+     || FD <- [foo, 1.0, <<1>>, <<"1">>, {1}, {1, read}, [a], [1 | 2], self(), make_ref(), #{}, fun() -> 1 end],
         Call <- ?CALLS(FD)
     ].
 

@@ -46,7 +46,7 @@
 %% once
 -export([start_and_stop_count/1]).
 -export([a_port_keeps_the_driver_loaded/1]).
--export([encode_knows_three_modes/1]).
+-export([encode_knows_every_mode/1]).
 -export([the_command_names_the_pollset/1]).
 -export([an_unknown_start_word_is_badarg/1]).
 -export([the_driver_is_found_wherever_the_application_is/1]).
@@ -88,7 +88,7 @@ groups() ->
             {once, [], [
                 start_and_stop_count,
                 a_port_keeps_the_driver_loaded,
-                encode_knows_three_modes,
+                encode_knows_every_mode,
                 the_command_names_the_pollset,
                 an_unknown_start_word_is_badarg,
                 the_driver_is_found_wherever_the_application_is
@@ -282,8 +282,9 @@ unknown_modes_are_einval(Config) ->
     refused(port(Config), "einval", fun(A) ->
         [
             {Command, <<A:32, Mode:32>>}
-         || Command <- [?FDSET, ?FDCLR | ?OWN],
-            Mode <- [0, 4, 5, 7, 8, 255, 256, 257, 1 bsl 16, 1 bsl 24 + 1, -1, -3, 1 bsl 31, 1 bsl 31 + 1]
+         || {Commands, Modes} <- [{[?FDSET, ?FDCLR], [4, 5, 7, 8, 12, 15]}, {[?FDSET, ?FDCLR, 3, 5, 7, 8, 9], []}],
+            Command <- Commands,
+            Mode <- Modes ++ [0, 16, 255, 256, 257, 1 bsl 16, 1 bsl 24 + 1, -1, -3, 1 bsl 31, 1 bsl 31 + 1]
         ]
     end).
 
@@ -805,9 +806,11 @@ a_port_keeps_the_driver_loaded(_Config) ->
     true = port_close(Second),
     inert_test:until(fun() -> not inert_test:driver_loaded() end).
 
-encode_knows_three_modes(_Config) ->
+encode_knows_every_mode(_Config) ->
     ?assertEqual([1, 2, 3], [inert_drv:encode(Mode) || Mode <- [read, write, read_write]]),
-    [?assertError(_, inert_drv:encode(Mode)) || Mode <- [foo, 1, [read], "read"]].
+    ?assertEqual([4, 8], [inert_drv:encode(Mode) || Mode <- [priority, hangup]]),
+    ?assertEqual([1, 9, 14], [inert_drv:encode(Mode) || Mode <- [[read], [hangup, read], [write, priority, hangup]]]),
+    [?assertError(_, inert_drv:encode(Mode)) || Mode <- [foo, 1, [], [read_write], [read | write], "read", [[read]]]].
 
 the_command_names_the_pollset(_Config) ->
     ok = inert_drv:start(),

@@ -403,7 +403,7 @@ badarg_names_the_argument(Config) ->
         ?assertEqual({Position, [Position]}, {Position, inert_test:badarg_position(Call)})
      || To <- port_and_name(Config) ++ [no_such_name],
         {Position, Call} <-
-            [{2, Call} || FD <- [foo, 1.0, "1", <<"1">>, self()], Call <- calls(To, FD)] ++
+            [{2, Call} || FD <- [foo, 1.0, [a], <<"1">>, self()], Call <- calls(To, FD)] ++
                 [
                     {Position, Call}
                  || Timeout <- [-1, 1.5, foo, "1"],

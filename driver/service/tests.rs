@@ -444,11 +444,7 @@ fn a_closed_fd_is_bad_and_its_waiters_go(pollset: Which) {
     sys::replace_for_test(ours.as_raw_fd(), fd);
     assert_eq!(vm.request(1, poll(fd, READ)), Ok(Answer::Done));
     sys::close(fd);
-    for request in [
-        set(fd, READ),
-        poll(fd, WRITE),
-        clear(fd, READ),
-    ] {
+    for request in [set(fd, READ), poll(fd, WRITE), clear(fd, READ)] {
         assert_eq!(vm.request(2, request), Err(Errno::EBADF));
     }
     assert_eq!(vm.host.sent(), [Sent::End(1, End::BadFd(None))]);

@@ -281,16 +281,13 @@ poll(FD, Options) when is_integer(FD) ->
         {error, _} = Error -> Error;
         {badarg, Cause} -> ?BADARG([FD, Options], 2, Cause)
     end;
-poll(FDs, Timeout) when ?IS_TIMEOUT(Timeout) ->
+poll(FDs, Timeout) ->
     case inert_args:fds(FDs, read) of
+        {badarg, Cause} -> ?BADARG([FDs, Timeout], 1, Cause);
+        _ when not ?IS_TIMEOUT(Timeout) -> ?BADARG([FDs, Timeout], 2, timeout);
         {ok, Target} -> prim_inert:wait(?MODULE, Target, Timeout);
-        {error, _} = Error -> Error;
-        {badarg, Cause} -> ?BADARG([FDs, Timeout], 1, Cause)
-    end;
-poll(FDs, Timeout) when is_list(FDs) ->
-    ?BADARG([FDs, Timeout], 2, timeout);
-poll(FD, Options) ->
-    ?BADARG([FD, Options], 1, fds).
+        {error, _} = Error -> Error
+    end.
 
 %% @doc Blocks the calling process until the fd is ready, for `Timeout' milliseconds
 %% at most.

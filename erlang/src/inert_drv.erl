@@ -112,7 +112,8 @@ encode(read_write) -> 3;
 encode(priority) -> 4;
 encode(hangup) -> 8;
 encode([Kind]) when Kind =/= read_write, is_atom(Kind) -> encode(Kind);
-encode([Kind | Kinds]) when Kind =/= read_write, is_atom(Kind) -> encode(Kind) bor encode(Kinds).
+encode([Kind | Kinds]) when Kind =/= read_write, is_atom(Kind), is_list(Kinds) ->
+    encode(Kind) bor encode(Kinds).
 
 %% @doc Sends a command to the driver's port, from any process.
 %%

@@ -173,16 +173,13 @@ poll(Port, FD, Options) when is_integer(FD) ->
         {error, _} = Error -> Error;
         {badarg, Cause} -> ?BADARG([Port, FD, Options], 3, Cause)
     end;
-poll(Port, FDs, Timeout) when ?IS_TIMEOUT(Timeout) ->
+poll(Port, FDs, Timeout) ->
     case inert_args:fds(FDs, read) of
+        {badarg, Cause} -> ?BADARG([Port, FDs, Timeout], 2, Cause);
+        _ when not ?IS_TIMEOUT(Timeout) -> ?BADARG([Port, FDs, Timeout], 3, timeout);
         {ok, Target} -> wait(Port, Target, Timeout);
-        {error, _} = Error -> Error;
-        {badarg, Cause} -> ?BADARG([Port, FDs, Timeout], 2, Cause)
-    end;
-poll(Port, FDs, Timeout) when is_list(FDs) ->
-    ?BADARG([Port, FDs, Timeout], 3, timeout);
-poll(Port, FD, Options) ->
-    ?BADARG([Port, FD, Options], 2, fds).
+        {error, _} = Error -> Error
+    end.
 
 %% @doc As `inert:poll/3'.
 -spec poll(prim_inert(), fd(), mode() | options(), timeout()) ->
