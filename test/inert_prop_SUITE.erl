@@ -16,17 +16,19 @@
 
 -export([commands_agree_with_the_model/1]).
 -export([programs_lose_and_leave_nothing/1]).
+-export([the_port_survives_any_call/1]).
 
 %% A few seconds each.
 -define(SEQUENCES, 1000).
 -define(PROGRAMS, 300).
+-define(CALLS, 200_000).
 
 -spec all() -> [{group, atom()}].
 all() -> inert_test:per_pollset([properties]).
 
 -spec groups() -> [tuple()].
 groups() ->
-    inert_test:groups_per_pollset([{properties, [commands_agree_with_the_model, programs_lose_and_leave_nothing]}]).
+    inert_test:groups_per_pollset([{properties, [commands_agree_with_the_model, programs_lose_and_leave_nothing, the_port_survives_any_call]}]).
 
 -spec suite() -> [tuple()].
 suite() -> [{timetrap, {seconds, 240}}].
@@ -58,6 +60,13 @@ commands_agree_with_the_model(Config) ->
 -spec programs_lose_and_leave_nothing([tuple()]) -> ok.
 programs_lose_and_leave_nothing(Config) ->
     holds(programs, ?PROGRAMS, Config).
+
+-spec the_port_survives_any_call([tuple()]) -> ok.
+the_port_survives_any_call(Config) ->
+    case inert_fuzz:run(proplists:get_value(pollset, Config), ?CALLS) of
+        {ok, Counts} -> ct:log("~p", [Counts]);
+        {failed, Why} -> ct:fail(Why)
+    end.
 
 holds(Property, Sequences, Config) ->
     case inert_prop:check(Property, proplists:get_value(pollset, Config), Sequences) of
