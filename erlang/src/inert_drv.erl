@@ -248,13 +248,15 @@ request(Port, Command, Data) ->
         "hangup" -> {ok, hangup};
         "timeout" -> {error, timeout};
         "gone" -> gone;
-        Set when is_binary(Set) -> {ok, [{FD, Kind} || <<FD:32, Bits:32>> <= Set, Kind <- kinds(Bits)]};
+        Set when is_binary(Set) -> {ok, [{FD, Kind} || <<FD:32/signed, Bits:32>> <= Set, Kind <- kinds(Bits)]};
         Error -> {error, error_term(Error)}
     catch
         error:badarg -> {error, closed}
     end.
 
 -spec kinds(bits()) -> [kind()].
+kinds(1) -> [read];
+kinds(2) -> [write];
 kinds(Bits) ->
     [Kind || Kind <- [read, write, priority, hangup], encode(Kind) band Bits =/= 0].
 
