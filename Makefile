@@ -11,6 +11,9 @@ SHELL = /bin/sh
 # An argument for `make test` and `make check`: a part of stages' names.
 ONLY =
 
+# An OTP release, for `make test-otp`.
+OTP =
+
 # Where `make install` installs: a directory of OTP applications.
 PREFIX = /usr/local
 ERLANG_LIB_DIR = $(PREFIX)/lib/erlang/lib
@@ -21,6 +24,7 @@ help:
 	@echo 'make          build: a loadable application in _build/default/lib/inert'
 	@echo 'make demo     install what is missing, build, and show it work'
 	@echo 'make test     install what is missing, and run every check and test'
+	@echo 'make test-otp OTP=27  the same with another OTP (27 or 29), in a Debian that has it'
 	@echo 'make check    only the checks: format, lints, docs, types, headers'
 	@echo 'make shell    an Erlang shell with inert, fdio and the examples loaded'
 	@echo 'make docs     the reference as HTML, in _build/docs'
@@ -96,6 +100,9 @@ test:
 	@scripts/bootstrap test
 	@test/run $(ONLY)
 
+test-otp:
+	@scripts/test-otp "$(OTP)" "$(ONLY)"
+
 check:
 	@scripts/bootstrap test
 	@test/run --check $(ONLY)
@@ -118,5 +125,5 @@ clean: clean-driver
 clean-driver:
 	rm -rf priv target doc
 
-.PHONY: all help build need-build deps driver chunks docs install uninstall fdio examples suites demo test check bench \
+.PHONY: all help build need-build deps driver chunks docs install uninstall fdio examples suites demo test test-otp check bench \
 	bench-quick shell clean clean-driver
