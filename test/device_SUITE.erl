@@ -37,6 +37,23 @@
 -export([closing_ends_those_who_wait/1]).
 -export([the_line_survives_the_end_of_inert/1]).
 
+%% tun
+-export([ping_gets_its_replies/1]).
+-export([a_host_answers_arp_and_ping/1]).
+-export([a_device_that_is_deleted_ends_the_host/1]).
+-export([a_device_that_is_down_comes_back/1]).
+-export([a_device_is_gone_with_its_host/1]).
+-export([a_device_made_to_stay_is_used_again/1]).
+-export([a_device_that_cannot_be_had_says_why/1]).
+-export([a_flood_of_pings_leaves_the_host_responsive/1]).
+-export([the_host_ends_when_inert_does/1]).
+-export([bad_options_are_badarg/1]).
+
+%% packets
+-export([a_request_has_its_reply/1]).
+-export([whatever_is_wrong_with_a_packet_is_ignored/1]).
+-export([any_bytes_at_all_are_taken/1]).
+
 -include_lib("stdlib/include/assert.hrl").
 
 -import(inert_test, [run/1, result/1, kill/1, with/2, close/1, no_message/0, until/1]).
@@ -51,10 +68,10 @@ suite() ->
     inert_test:suite().
 
 all() ->
-    inert_test:per_pollset(topics()).
+    inert_test:per_pollset(topics()) ++ [{group, packets}].
 
 groups() ->
-    inert_test:groups_per_pollset(topics()).
+    [{packets, [], packets()} | inert_test:groups_per_pollset(topics())].
 
 topics() ->
     [
@@ -77,16 +94,41 @@ topics() ->
             the_line_closes_with_its_owner,
             closing_ends_those_who_wait,
             the_line_survives_the_end_of_inert
+        ]},
+        {tun, [
+            ping_gets_its_replies,
+            a_host_answers_arp_and_ping,
+            a_device_that_is_deleted_ends_the_host,
+            a_device_that_is_down_comes_back,
+            a_device_is_gone_with_its_host,
+            a_device_made_to_stay_is_used_again,
+            a_device_that_cannot_be_had_says_why,
+            a_flood_of_pings_leaves_the_host_responsive,
+            the_host_ends_when_inert_does
         ]}
     ].
 
+%% Nothing of these waits.
+packets() ->
+    [
+        a_request_has_its_reply,
+        whatever_is_wrong_with_a_packet_is_ignored,
+        any_bytes_at_all_are_taken,
+        bad_options_are_badarg
+    ].
+
 init_per_suite(Config) ->
-    _ = code:ensure_modules_loaded([serial, file, os, string]),
-    inert_test:init_per_suite(Config).
+    _ = code:ensure_modules_loaded([serial, tun, file, os, string, rand, peer]),
+    [{namespace, namespace()} | inert_test:init_per_suite(Config)].
 
 end_per_suite(Config) ->
     inert_test:end_per_suite(Config).
 
+init_per_group(tun, Config) ->
+    case proplists:get_value(namespace, Config) of
+        {skip, _Why} = Skip -> Skip;
+        Command -> tun_in(Command, Config)
+    end;
 init_per_group(Group, Config) ->
     inert_test:init_per_group(Group, Config).
 
@@ -400,6 +442,271 @@ receive_some(FD, Max) ->
         {error, eagain} ->
             timer:sleep(1),
             receive_some(FD, Max)
+    end.
+
+%%% tun
+
+ping_gets_its_replies(Config) ->
+    in_network(Config, fun() ->
+        {ok, Host} = tun:start_link(#{address => {192, 0, 2, 2}, name => "try%d"}),
+        ?assertEqual(<<"try0">>, tun:device(Host)),
+        ok = tun:up(<<"try0">>, {192, 0, 2, 1}, 24),
+        ?assertMatch({0, _}, ping(["-c", "3", "-i", "0.2", "192.0.2.2"])),
+        %% Of an odd length, and as long as fits; ping compares what comes back.
+        ?assertMatch({0, _}, ping(["-c", "1", "-s", "1", "192.0.2.2"])),
+        ?assertMatch({0, _}, ping(["-c", "1", "-s", "1472", "-p", "ff00", "192.0.2.2"])),
+        ?assertMatch({1, _}, ping(["-c", "1", "-W", "1", "192.0.2.3"])),
+        ok = tun:stop(Host)
+    end).
+
+a_host_answers_arp_and_ping(Config) ->
+    in_network(Config, fun() ->
+        Mac = <<2, 16#12, 16#34, 16#56, 16#78, 16#9a>>,
+        {ok, Host} = tun:start_link(#{kind => tap, address => {192, 0, 2, 2}, mac => Mac}),
+        ok = tun:up(tun:device(Host), {192, 0, 2, 1}, 24),
+        ?assertMatch({0, _}, ping(["-c", "2", "-i", "0.2", "192.0.2.2"])),
+        {0, Neighbour} = command("ip", ["neighbour", "show", "192.0.2.2"]),
+        ?assertNotEqual(nomatch, string:find(Neighbour, "02:12:34:56:78:9a")),
+        %% For nobody else.
+        ?assertMatch({1, _}, ping(["-c", "1", "-W", "1", "192.0.2.3"])),
+        {0, Nobody} = command("ip", ["neighbour", "show", "192.0.2.3"]),
+        ?assertEqual(nomatch, string:find(Nobody, "lladdr")),
+        ok = tun:stop(Host)
+    end).
+
+%% The cable is pulled out of a device that is waited for.
+a_device_that_is_deleted_ends_the_host(Config) ->
+    in_network(Config, fun() ->
+        process_flag(trap_exit, true),
+        [
+            begin
+                {ok, Host} = tun:start_link(#{address => {192, 0, 2, 2}, kind => Kind, name => "try"}),
+                ok = tun:up(<<"try">>, {192, 0, 2, 1}, 24),
+                ?assertMatch({0, _}, ping(["-c", "1", "192.0.2.2"])),
+                {0, _} = command("ip", ["link", "delete", "try"]),
+                receive
+                    {'EXIT', Host, Reason} -> ?assertEqual({read, ebadfd}, Reason)
+                end
+            end
+         || Kind <- [tun, tap]
+        ]
+    end).
+
+a_device_that_is_down_comes_back(Config) ->
+    in_network(Config, fun() ->
+        {ok, Host} = tun:start_link(#{address => {192, 0, 2, 2}, name => "try"}),
+        ok = tun:up(<<"try">>, {192, 0, 2, 1}, 24),
+        ?assertMatch({0, _}, ping(["-c", "1", "192.0.2.2"])),
+        {0, _} = command("ip", ["link", "set", "try", "down"]),
+        ?assert(inert_test:is_quiet()),
+        {0, _} = command("ip", ["link", "set", "try", "up"]),
+        ?assertMatch({0, _}, ping(["-c", "1", "192.0.2.2"])),
+        ok = tun:stop(Host)
+    end).
+
+a_device_is_gone_with_its_host(Config) ->
+    in_network(Config, fun() ->
+        process_flag(trap_exit, true),
+        {ok, Host} = tun:start_link(#{address => {192, 0, 2, 2}, name => "try"}),
+        ?assertMatch({0, _}, command("ip", ["link", "show", "try"])),
+        exit(Host, shutdown),
+        receive
+            {'EXIT', Host, shutdown} -> ok
+        end,
+        ?assertMatch({1, _}, command("ip", ["link", "show", "try"]))
+    end).
+
+a_device_made_to_stay_is_used_again(Config) ->
+    in_network(Config, fun() ->
+        {0, _} = command("ip", ["tuntap", "add", "dev", "try", "mode", "tun"]),
+        ok = tun:up(<<"try">>, {192, 0, 2, 1}, 24),
+        [
+            begin
+                {ok, Host} = tun:start_link(#{address => {192, 0, 2, 2}, name => "try"}),
+                ?assertMatch({0, _}, ping(["-c", "1", "192.0.2.2"])),
+                ok = tun:stop(Host)
+            end
+         || _ <- [1, 2]
+        ]
+    end).
+
+a_device_that_cannot_be_had_says_why(Config) ->
+    Start = fun(Options) ->
+        process_flag(trap_exit, true),
+        Result = tun:start_link(Options#{address => {192, 0, 2, 2}}),
+        receive
+            {'EXIT', _, _} -> ok
+        end,
+        Result
+    end,
+    in_network(Config, fun() ->
+        {0, _} = command("ip", ["tuntap", "add", "dev", "try", "mode", "tun"]),
+        {ok, Host} = tun:start_link(#{address => {192, 0, 2, 2}, name => "try"}),
+        ?assertEqual({error, ebusy}, Start(#{name => "try"})),
+        ?assertEqual({error, einval}, Start(#{name => "try", kind => tap})),
+        ?assertEqual({error, einval}, Start(#{name => "a/b"})),
+        ?assertEqual({error, einval}, Start(#{name => "lo"})),
+        ?assertEqual({error, enametoolong}, Start(#{name => "sixteen-bytes-16"})),
+        ?assertMatch({error, <<_, _/binary>>}, tun:up(<<"nosuch">>, {192, 0, 2, 1}, 24)),
+        ok = tun:stop(Host)
+    end),
+    %% Root, but for the right to change networks.
+    Without = "exec setpriv --bounding-set -net_admin --inh-caps -net_admin ",
+    in_network(Without, Config, fun() -> ?assertEqual({error, eperm}, Start(#{})) end),
+    NoDevice = "mount -t tmpfs none /dev/net && exec ",
+    in_network(NoDevice, Config, fun() -> ?assertEqual({error, enoent}, Start(#{})) end).
+
+a_flood_of_pings_leaves_the_host_responsive(Config) ->
+    in_network(Config, fun() ->
+        {ok, Host} = tun:start_link(#{address => {192, 0, 2, 2}}),
+        ok = tun:up(tun:device(Host), {192, 0, 2, 1}, 24),
+        Floods = [run(fun() -> ping(["-f", "-c", "2000", "192.0.2.2"]) end) || _ <- [1, 2, 3]],
+        [?assertEqual(<<"tun0">>, tun:device(Host)) || _ <- lists:seq(1, 100)],
+        [?assertMatch({0, _}, result(Flood)) || Flood <- Floods],
+        ok = tun:stop(Host)
+    end).
+
+the_host_ends_when_inert_does(Config) ->
+    in_network(Config, fun() ->
+        process_flag(trap_exit, true),
+        {ok, Host} = tun:start_link(#{address => {192, 0, 2, 2}}),
+        ok = inert:stop(),
+        receive
+            {'EXIT', Host, Reason} -> ?assertMatch({inert, _}, Reason)
+        end
+    end).
+
+%%% packets
+
+-define(HOST, #{address => {192, 0, 2, 2}, kind => tun, mac => <<2, 0, 0, 0, 0, 1>>}).
+
+% An echo request with three bytes, by the RFCs; its checksums were computed by another program.
+-define(REQUEST, <<
+    16#45, 0, 0, 31, 16#12, 16#34, 16#40, 0, 64, 1, 16#a4, 16#a6, 192, 0, 2, 1, 192, 0, 2, 2,
+    8, 0, 16#f3, 16#fa, 0, 1, 0, 2, 1, 2, 3
+>>).
+
+a_request_has_its_reply(_Config) ->
+    {ok, Reply} = tun:answer(?REQUEST, ?HOST),
+    ?assertMatch(
+        <<4:4, 5:4, 0, 31:16, _:16, 0:16, 64, 1, _:16, 192, 0, 2, 2, 192, 0, 2, 1, 0, 0, _:16, 0, 1, 0, 2, 1, 2, 3>>,
+        Reply
+    ),
+    <<Header:20/binary, Icmp/binary>> = Reply,
+    ?assertEqual(16#ffff, ones_sum(Header)),
+    ?assertEqual(16#ffff, ones_sum(Icmp)),
+    %% With padding behind the packet.
+    ?assertEqual({ok, Reply}, tun:answer(<<?REQUEST/binary, 0:160>>, ?HOST)),
+    Tap = (?HOST)#{kind := tap},
+    Ethernet = <<2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0>>,
+    ?assertEqual(
+        {ok, <<2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 0, Reply/binary>>},
+        tun:answer(<<Ethernet/binary, ?REQUEST/binary>>, Tap)
+    ),
+    ?assertEqual(ignore, tun:answer(<<2, 0, 0, 0, 0, 7, 2, 0, 0, 0, 0, 9, 8, 0, ?REQUEST/binary>>, Tap)).
+
+%% One bit is another: a checksum is wrong, or the packet is for somebody else.
+whatever_is_wrong_with_a_packet_is_ignored(_Config) ->
+    Bits = bit_size(?REQUEST),
+    [
+        begin
+            <<Before:N/bitstring, Bit:1, After/bitstring>> = ?REQUEST,
+            ?assertEqual({N, ignore}, {N, tun:answer(<<Before/bitstring, (1 - Bit):1, After/bitstring>>, ?HOST)})
+        end
+     || N <- lists:seq(0, Bits - 1)
+    ],
+    [
+        ?assertEqual({N, ignore}, {N, tun:answer(binary:part(?REQUEST, 0, N), ?HOST)})
+     || N <- lists:seq(0, byte_size(?REQUEST) - 1)
+    ],
+    ?assertEqual(ignore, tun:answer(?REQUEST, (?HOST)#{address := {192, 0, 2, 3}})).
+
+any_bytes_at_all_are_taken(_Config) ->
+    [
+        begin
+            Bytes = rand:bytes(rand:uniform(80) - 1),
+            _ = [tun:answer(<<Start/binary, Bytes/binary>>, (?HOST)#{kind := Kind}) || Kind <- [tun, tap], Start <- [
+                <<>>, binary:part(?REQUEST, 0, 12), <<2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 6>>
+            ]]
+        end
+     || _ <- lists:seq(1, 5000)
+    ].
+
+bad_options_are_badarg(_Config) ->
+    [
+        ?assertError(badarg, tun:start_link(Bad))
+     || Bad <- [
+            #{}, #{address => "192.0.2.2"}, #{address => {192, 0, 2, 256}}, #{address => {192, 0, 2, 2}, kind => ethernet},
+            #{address => {192, 0, 2, 2}, mac => <<1>>}, #{address => {192, 0, 2, 2}, mtu => 9000}
+        ]
+    ].
+
+ones_sum(Data) ->
+    Padding = (byte_size(Data) rem 2) * 8,
+    Sum = lists:sum([Word || <<Word:16>> <= <<Data/binary, 0:Padding>>]),
+    (Sum band 16#ffff) + (Sum bsr 16).
+
+%%% A network of its own
+
+%% The command that runs another in new namespaces, for networks and for mounts.
+namespace() ->
+    Commands =
+        case os:cmd("id -u") of
+            "0\n" -> ["unshare --net --mount"];
+            _User -> ["unshare --net --mount --map-root-user"]
+        end,
+    case [Command || Command <- Commands, os:cmd(Command ++ " echo works 2>&1") =:= "works\n"] of
+        [Command] -> Command;
+        [] -> {skip, "unshare(1) makes no network namespace here"}
+    end.
+
+tun_in(Command, Config) ->
+    case os:cmd(Command ++ " sh -c 'true <>/dev/net/tun && echo works' 2>&1") of
+        "works\n" -> Config;
+        Why -> {skip, "no TUN device: " ++ string:trim(Why)}
+    end.
+
+%% Runs Fun in a VM that has a network to itself: a loopback device that is down. It ends with the
+%% case, and the network with it.
+in_network(Config, Fun) ->
+    in_network("exec ", Config, Fun).
+
+in_network(Before, Config, Fun) ->
+    [Unshare | Options] = string:lexemes(proplists:get_value(namespace, Config), " "),
+    {ok, Peer, _} = peer:start_link(#{
+        connection => standard_io,
+        exec => {os:find_executable(Unshare), Options ++ ["sh", "-c", Before ++ "erl \"$@\"", "erl"]},
+        args => ["-pa", filename:dirname(code:which(?MODULE))]
+    }),
+    Pollset = proplists:get_value(pollset, Config),
+    try
+        peer:call(Peer, erlang, apply, [fun() -> tidily(Pollset, Fun) end, []], infinity)
+    after
+        peer:stop(Peer)
+    end.
+
+tidily(Pollset, Fun) ->
+    ok = application:set_env(inert, pollset, Pollset),
+    _ = code:ensure_modules_loaded([inert, prim_inert, inert_drv, fdio, tun, inert_test]),
+    Before = inert_test:fds(),
+    ok = inert:start(),
+    _ = Fun(),
+    ok = inert:stop(),
+    until(fun() -> inert_test:fds() -- Before =:= [] end).
+
+ping(Arguments) ->
+    command("ping", ["-n", "-W", "30" | Arguments]).
+
+%% What a program exits with, and says.
+command(Name, Arguments) ->
+    Path = os:find_executable(Name, os:getenv("PATH") ++ ":/sbin:/usr/sbin"),
+    Port = open_port({spawn_executable, Path}, [{args, Arguments}, exit_status, stderr_to_stdout]),
+    command_ended(Port, []).
+
+command_ended(Port, Said) ->
+    receive
+        {Port, {data, Data}} -> command_ended(Port, [Said, Data]);
+        {Port, {exit_status, Status}} -> {Status, lists:flatten(Said)}
     end.
 
 %%% Other programs
