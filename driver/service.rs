@@ -388,7 +388,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
         });
         let armed = self.arm(host, caller, fds, polled, Notify::Poll(index as u32));
         if armed != Ok(true) {
-            self.polls.remove(index);
+            self.polls.try_remove(index);
         }
         armed.map(|_| Answer::Done)
     }
@@ -421,18 +421,21 @@ impl<P: Copy + Eq + Hash> Service<P> {
                 return Ok(false);
             }
             self.table.add(caller);
-            self.watch(host, caller, wanted(), fds.len() == 1, notify)
-                .map_err(|(count, errno, fd)| {
-                    // What is watched beside what the table says, is watched no more.
-                    for entry in wanted().take(count) {
-                        let armed = self.table.armed(entry.fd);
-                        self.pollset.disarm(host, entry.fd, armed);
-                    }
-                    if errno == Errno::EBADF {
-                        self.evict(host, fd);
-                    }
-                    (errno, fd)
-                })?;
+            let watched = self.watch(host, caller, wanted(), fds.len() == 1, notify);
+            if let Err((count, errno, fd)) = watched {
+                // What is watched beside what the table says, is watched no more.
+                for entry in wanted().take(count) {
+                    self.follow(host, &[entry.fd]);
+                }
+                if errno == Errno::EBADF {
+                    self.evict(host, fd);
+                }
+                for one in polled {
+                    self.overhear(one.fd(), one.ready());
+                }
+                self.tell_overheard(host);
+                return Err((errno, fd));
+            }
         }
         let mut left: SmallVec<[i32; 1]> = SmallVec::new();
         for (asked, Entry { fd, kinds }) in fds.iter().zip(wanted()) {
@@ -451,9 +454,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
                 debug_assert!(armed, "{kind:?} of fd {fd} was not free");
             }
         }
-        for fd in left {
-            self.pollset.disarm(host, fd, self.table.armed(fd));
-        }
+        self.follow(host, &left);
         Ok(true)
     }
 
@@ -656,11 +657,9 @@ impl<P: Copy + Eq + Hash> Service<P> {
                     one.add(Kinds::ALL);
                 }
             }
-            for (report, one) in reports.iter().zip(&mut polled) {
-                one.add(report.told);
-            }
-            for one in &polled {
-                self.deliver(host, one.fd(), one.found(), &reports);
+            for (at, one) in polled.iter_mut().enumerate() {
+                one.add(reports[at].told);
+                self.deliver(host, one.fd(), one.found(), &mut reports[at..]);
             }
             host.worked(reports.len());
             self.done_with(polled);
@@ -674,11 +673,13 @@ impl<P: Copy + Eq + Hash> Service<P> {
     fn tell_overheard<H: Host<Pid = P>>(&mut self, host: &H) {
         while let Some(fd) = self.overheard.pop() {
             let told = Kinds::PRIORITY;
-            self.deliver(host, fd, Found::Ready(told), &[Report { fd, told }]);
+            self.deliver(host, fd, Found::Ready(told), &mut []);
         }
     }
 
-    fn deliver<H: Host<Pid = P>>(&mut self, host: &H, fd: i32, found: Found, batch: &[Report]) {
+    /// Tells the waiters of a fd what was found; `batch` are the reports that are still
+    /// to be delivered.
+    fn deliver<H: Host<Pid = P>>(&mut self, host: &H, fd: i32, found: Found, batch: &mut [Report]) {
         let Found::Ready(found) = found else {
             self.evict(host, fd);
             return;
@@ -716,8 +717,12 @@ impl<P: Copy + Eq + Hash> Service<P> {
 
     /// All that is ready of a poll's set, of which `known` is; and of how many fds
     /// it was found out.
-    fn all_ready(&mut self, index: u32, known: Entry, batch: &[Report]) -> (Vec<Entry>, usize) {
+    fn all_ready(&mut self, index: u32, known: Entry, batch: &mut [Report]) -> (Vec<Entry>, usize) {
         let entries = &self.polls[index as usize].entries;
+        if let [Entry { fd, kinds }] = entries[..] {
+            let kinds = known.kinds & kinds;
+            return (vec![Entry { fd, kinds }], 0);
+        }
         let mut polled: Vec<PollFd> = entries
             .iter()
             .map(|Entry { fd, kinds }| PollFd::new(*fd, *kinds | self.priority(*fd)))
@@ -728,16 +733,17 @@ impl<P: Copy + Eq + Hash> Service<P> {
                 one.forget();
             }
         }
-        let told_once = batch.iter().filter(|report| !report.told.is_empty());
-        let told_once: Vec<&Report> = told_once.collect();
+        let told_once = batch.iter_mut().filter(|report| !report.told.is_empty());
+        let mut told_once: Vec<&mut Report> = told_once.collect();
         let mut all = Vec::new();
         for (Entry { fd, kinds }, one) in entries.iter().zip(&polled) {
             let mut ready = one.ready();
             if *fd == known.fd {
                 ready |= known.kinds;
             }
-            for report in told_once.iter().filter(|report| report.fd == *fd) {
-                ready |= report.told;
+            for report in told_once.iter_mut().filter(|report| report.fd == *fd) {
+                ready |= report.told & *kinds;
+                report.told = report.told - *kinds;
             }
             if *fd != known.fd && (ready - *kinds).contains(Kind::Priority) {
                 self.overheard.push(*fd);

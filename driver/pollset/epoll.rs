@@ -139,7 +139,12 @@ impl Epoll {
         let registration = self.registrations.get(fd);
         if registration.edges && registration.forgets {
             let mut reports = Vec::new();
-            while self.drain(&mut reports) == BATCH {}
+            // One more than all that is registered can be, if nothing happens meanwhile.
+            for _ in 0..=self.registered / BATCH as u32 {
+                if self.drain(&mut reports) < BATCH {
+                    break;
+                }
+            }
             reports.retain(|report| report.fd != fd);
             self.early.append(&mut reports);
         }
