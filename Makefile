@@ -14,6 +14,9 @@ ONLY =
 # An OTP release, for `make test-otp`.
 OTP =
 
+# For `make soak`.
+SOAK_MINUTES = 20
+
 # Where `make install` installs: a directory of OTP applications.
 PREFIX = /usr/local
 ERLANG_LIB_DIR = $(PREFIX)/lib/erlang/lib
@@ -36,6 +39,7 @@ help:
 	@echo 'make examples only the examples, and fdio'
 	@echo 'make bench    the benchmark, about 10 minutes; writes docs/performance.md'
 	@echo 'make bench-quick  a short one, under 2 minutes; writes bench/results'
+	@echo 'make soak     property tests and fuzzing for SOAK_MINUTES=20; writes _build/soak-report.md'
 	@echo 'make clean    remove everything built'
 	@echo
 	@echo 'make test ONLY=xref runs only the stages with xref in their name.'
@@ -114,6 +118,11 @@ bench: fdio
 bench-quick: fdio
 	@bench/run quick
 
+soak:
+	@scripts/bootstrap test
+	@$(MAKE) -s suites
+	@test/soak $(SOAK_MINUTES)
+
 shell: examples
 	@scripts/with-libs erl -eval "$$(cat scripts/shell.eval)"
 
@@ -126,4 +135,4 @@ clean-driver:
 	rm -rf priv target doc
 
 .PHONY: all help build need-build deps driver chunks docs install uninstall fdio examples suites demo test test-otp check bench \
-	bench-quick shell clean clean-driver
+	bench-quick soak shell clean clean-driver

@@ -334,8 +334,9 @@ operate({killed, How, Delay, Delay2}, #{fd := FD, port := Port} = W) ->
     receive
         {'DOWN', Monitor, process, Pid, killed} -> ok
     end,
-    to_be(read, Delay2, W),
     W1 = after_death(erlang:monotonic_time(millisecond) + ?TRAP_MS, W),
+    to_be(read, Delay2, W1),
+    {ok, read} = prim_inert:poll(Port, FD, read, ?TRAP_MS),
     is(read, W1),
     reset(W1),
     W1;
@@ -421,8 +422,8 @@ armed_of(FD, #{port := Port}) ->
 %% A waiter that dies makes room at once. Its death may be known here before the
 %% driver knows of it.
 after_death(Deadline, #{fd := FD, port := Port} = W) ->
-    case prim_inert:poll(Port, FD, read, ?TRAP_MS) of
-        {ok, read} ->
+    case prim_inert:poll(Port, FD, read_write, 0) of
+        {error, timeout} ->
             W;
         {error, ebusy} ->
             erlang:monotonic_time(millisecond) < Deadline orelse exit({violation, dead_but_busy}),
