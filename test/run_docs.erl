@@ -7,11 +7,11 @@
 %%
 %% Blocks fenced as `erlang' are run in the order of the file, on both pollsets:
 %%
-%% - one that begins with a prompt, `1> ', is a session. Each result, and what was
+%% - one that begins with a prompt, such as `1> ', is a session. Each result, and what was
 %%   printed, must be what the file shows. Numbers of fds, ports, processes and
 %%   references may differ, if they do so in the same way throughout the file;
 %%   `...' stands for anything.
-%% - one that begins with `-module' is compiled, without warnings, and loaded.
+%% - one with a `-module' attribute is compiled, without warnings, and loaded.
 %% - any other is evaluated, as the shell would: bindings last to the end of the file,
 %%   f/0 and f/1 forget them, and a match that fails is a failure.
 %%
@@ -34,6 +34,8 @@
 
 -spec main([string()]) -> no_return().
 main(Files) ->
+    %% Examples show what happens when something dies.
+    ok = logger:set_primary_config(level, none),
     Results = lists:append([
         run_file(File, Pollset) || File <- Files, Pollset <- inert_test:pollsets()
     ] ++ [checks(File) || File <- Files]),
@@ -88,11 +90,11 @@ comment([{_, Line} | Lines], Taken) ->
             comment(Lines, [Line | Taken])
     end.
 
-kind(<<"erlang">>, <<"1> ", _/binary>>) -> session;
 kind(<<"erlang">>, Text) ->
-    case re:run(Text, "^-module\\(", [multiline]) of
-        {match, _} -> module;
-        nomatch -> code
+    case {re:run(Text, "^[0-9]+> "), re:run(Text, "^-module\\(", [multiline])} of
+        {{match, _}, _} -> session;
+        {nomatch, {match, _}} -> module;
+        {nomatch, nomatch} -> code
     end;
 kind(<<"sh">>, _) -> shell;
 kind(_, _) -> other.
@@ -162,6 +164,7 @@ run_block(#block{kind = module, text = Text}, _Output, Numbers, Bindings) ->
 run_block(#block{kind = session, text = Text}, Output, Numbers, Bindings) ->
     run_session(session(string:split(Text, "\n", all)), Output, Numbers, Bindings);
 run_block(#block{text = Text}, _Output, Numbers, Bindings) ->
+    put(awaited, 0),
     {_, NewBindings} = evaluate(Text, Bindings),
     {Numbers, NewBindings}.
 
@@ -206,7 +209,7 @@ shell_command(f, [], _Bindings) ->
 shell_command(f, [{var, _, Name}], Bindings) ->
     {value, ok, erl_eval:del_binding(Name, Bindings)};
 shell_command(flush, [], Bindings) ->
-    flush(),
+    flush(get(awaited)),
     {value, ok, Bindings};
 shell_command(Name, Arguments, Bindings) ->
     case erlang:function_exported(c, Name, length(Arguments)) of
@@ -217,12 +220,14 @@ shell_command(Name, Arguments, Bindings) ->
             throw({failed, io_lib:format("the shell knows no ~s/~b", [Name, length(Arguments)])})
     end.
 
-flush() ->
+%% Who reads the file types slowly, and what is shown has come by then.
+flush(Awaited) ->
+    Wait = case Awaited > 0 of true -> infinity; false -> 0 end,
     receive
         Message ->
             io:format("Shell got ~tp~n", [Message]),
-            flush()
-    after 0 -> ok
+            flush(Awaited - 1)
+    after Wait -> ok
     end.
 
 exception(Class, Reason, Stack) ->
@@ -263,6 +268,7 @@ input(Text, Lines) ->
 run_session([], _Output, Numbers, Bindings) ->
     {Numbers, Bindings};
 run_session([{Input, Expected} | Rest], Output, Numbers, Bindings) ->
+    put(awaited, length(string:split(Expected, "Shell got", all)) - 1),
     {Result, NewBindings} =
         try
             {Value, Bound} = evaluate(Input, Bindings),
