@@ -15,7 +15,12 @@
 %% user sees the end when you close it.) Both ways at their ends is the end. An error of either side ends both.
 %%
 %% The process waits by messages of inert, for up to two kinds on each fd, and touches no other message. The
+<<<<<<< HEAD
+%% fds have to be non-blocking, and nobody else may wait for them meanwhile. They stay the caller's, to be closed
+%% afterwards however it ended.
+=======
 %% fds have to be non-blocking. They stay the caller's, to be closed afterwards however it ended.
+>>>>>>> origin/main
 -module(splice).
 
 -export([run/2]).
@@ -64,6 +69,39 @@ run(A, B, Options) when is_integer(A), is_integer(B), A =/= B, is_map(Options) -
     ok = inert:start(),
     Port = inert:pollid(),
     Monitor = erlang:monitor(port, Port),
+<<<<<<< HEAD
+    There = #way{from = A, to = B},
+    Back = #way{from = B, to = A},
+    Result =
+        case take(A, B) of
+            ok ->
+                Ended = loop({Port, Monitor, Idle, Buffer}, There, Back),
+                _ = inert:fdclr(A),
+                _ = inert:fdclr(B),
+                Ended;
+            {error, Failure} ->
+                {error, Failure, moved(There, Back)}
+        end,
+    erlang:demonitor(Monitor, [flush]),
+    forget(Port, A, B),
+    Result.
+
+%% Whoever waits for one of the fds was there first, and goes on waiting: what is cleared at the end is
+%% what was armed here.
+-spec take(fdio:fd(), fdio:fd()) -> ok | {error, failure()}.
+take(A, B) ->
+    case arm(A, true, true) of
+        ok ->
+            case arm(B, true, true) of
+                ok ->
+                    ok;
+                {error, Reason} ->
+                    _ = inert:fdclr(A),
+                    {error, {wait, B, Reason}}
+            end;
+        {error, Reason} ->
+            {error, {wait, A, Reason}}
+=======
     try
         loop({Port, Monitor, Idle, Buffer}, #way{from = A, to = B}, #way{from = B, to = A})
     after
@@ -71,6 +109,7 @@ run(A, B, Options) when is_integer(A), is_integer(B), A =/= B, is_map(Options) -
         _ = inert:fdclr(B),
         erlang:demonitor(Monitor, [flush]),
         forget(Port, A, B)
+>>>>>>> origin/main
     end.
 
 -type fixed() :: {port(), reference(), timeout(), pos_integer()}.
