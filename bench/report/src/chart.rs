@@ -83,7 +83,7 @@ pub fn draw(view: &View) -> Result<String> {
     Ok(format!("{}\n", svg.trim_end()))
 }
 
-fn lines<'a, Y>(view: &View, area: &DrawingArea<SVGBackend<'a>, Shift>, y: Y) -> Result<()>
+fn lines<Y>(view: &View, area: &DrawingArea<SVGBackend<'_>, Shift>, y: Y) -> Result<()>
 where
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: ValueFormatter<f64> + Ranged<ValueType = f64>,
