@@ -15,12 +15,8 @@
 %% user sees the end when you close it.) Both ways at their ends is the end. An error of either side ends both.
 %%
 %% The process waits by messages of inert, for up to two kinds on each fd, and touches no other message. The
-<<<<<<< HEAD
 %% fds have to be non-blocking, and nobody else may wait for them meanwhile. They stay the caller's, to be closed
 %% afterwards however it ended.
-=======
-%% fds have to be non-blocking. They stay the caller's, to be closed afterwards however it ended.
->>>>>>> origin/main
 -module(splice).
 
 -export([run/2]).
@@ -69,7 +65,6 @@ run(A, B, Options) when is_integer(A), is_integer(B), A =/= B, is_map(Options) -
     ok = inert:start(),
     Port = inert:pollid(),
     Monitor = erlang:monitor(port, Port),
-<<<<<<< HEAD
     There = #way{from = A, to = B},
     Back = #way{from = B, to = A},
     Result =
@@ -101,15 +96,6 @@ take(A, B) ->
             end;
         {error, Reason} ->
             {error, {wait, A, Reason}}
-=======
-    try
-        loop({Port, Monitor, Idle, Buffer}, #way{from = A, to = B}, #way{from = B, to = A})
-    after
-        _ = inert:fdclr(A),
-        _ = inert:fdclr(B),
-        erlang:demonitor(Monitor, [flush]),
-        forget(Port, A, B)
->>>>>>> origin/main
     end.
 
 -type fixed() :: {port(), reference(), timeout(), pos_integer()}.

@@ -206,23 +206,16 @@ open(Port, Options) ->
             Steps =
                 [{setsockopt, [FD, bindtodevice, Only]} || #{interface := Only} <- [Options]] ++
                     [{setsockopt, [FD, pktinfo, true]}, {bind, [FD, {IP, Port}]}],
-<<<<<<< HEAD
             try first_error(Steps) of
-=======
-            case first_error(Steps) of
->>>>>>> origin/main
                 ok ->
                     {ok, FD};
                 {error, _Reason} = Error ->
                     ok = fdio:close(FD),
                     Error
-<<<<<<< HEAD
             catch
                 error:badarg ->
                     ok = fdio:close(FD),
                     error(badarg, [Port, Options])
-=======
->>>>>>> origin/main
             end;
         {error, Reason} ->
             {error, {socket, Reason}}

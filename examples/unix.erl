@@ -43,11 +43,7 @@
 -export_type([reason/0]).
 
 -type path() :: file:filename_all().
-<<<<<<< HEAD
 %% Of the socket's file, 108 bytes at most. A zero byte first makes it a name in the abstract
-=======
-%% Of the socket's file, 107 bytes at most. A zero byte first makes it a name in the abstract
->>>>>>> origin/main
 %% namespace, which leaves no file.
 
 -type reason() ::
@@ -98,16 +94,10 @@ accept(ListenFD, Timeout) ->
 %% Errors: `enoent' (no such file), `econnrefused' (nobody there), `eprototype' (of the other type).
 -spec connect(stream | dgram, path(), timeout()) -> {ok, fdio:fd()} | {error, reason()}.
 connect(Type, Path, Timeout) ->
-<<<<<<< HEAD
     Address = address(Path),
     case socket(Type) of
         {ok, FD} ->
             case connect_fd(FD, Address, deadline(Timeout)) of
-=======
-    case socket(Type) of
-        {ok, FD} ->
-            case connect_fd(FD, address(Path), deadline(Timeout)) of
->>>>>>> origin/main
                 ok -> {ok, FD};
                 {error, _Reason} = Error -> close_after(Error, FD)
             end;
@@ -248,7 +238,6 @@ send_rest(FD, Data, Deadline) ->
 -spec address(path()) -> {unix, binary()}.
 address(Path) when is_binary(Path) ->
     {unix, Path};
-<<<<<<< HEAD
 address(Path) when is_list(Path) ->
     case unicode:characters_to_binary(Path) of
         Binary when is_binary(Binary) -> {unix, Binary};
@@ -256,10 +245,6 @@ address(Path) when is_list(Path) ->
     end;
 address(Path) ->
     error(badarg, [Path]).
-=======
-address(Path) ->
-    {unix, <<_/binary>> = unicode:characters_to_binary(Path)}.
->>>>>>> origin/main
 
 -spec socket(stream | dgram) -> {ok, fdio:fd()} | {error, reason()}.
 socket(Type) ->
@@ -301,7 +286,6 @@ is_left_behind(Type, Address) ->
 
 -spec nobody_there(stream | dgram, fdio:address()) -> boolean().
 nobody_there(Type, Address) ->
-<<<<<<< HEAD
     case fdio:socket(unix, Type, 0) of
         {ok, FD} ->
             Refused = fdio:connect(FD, Address) =:= {error, econnrefused},
@@ -310,12 +294,6 @@ nobody_there(Type, Address) ->
         {error, _Reason} ->
             false
     end.
-=======
-    {ok, FD} = fdio:socket(unix, Type, 0),
-    Refused = fdio:connect(FD, Address) =:= {error, econnrefused},
-    ok = fdio:close(FD),
-    Refused.
->>>>>>> origin/main
 
 -spec is_socket(fdio:address()) -> boolean().
 is_socket({unix, <<0, _/binary>>}) ->

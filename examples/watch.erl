@@ -135,23 +135,16 @@ open(Directory) ->
     ok = inert:start(),
     case fdio:inotify_init() of
         {ok, FD} ->
-<<<<<<< HEAD
             try fdio:inotify_add_watch(FD, Directory, ?FLAGS) of
-=======
-            case fdio:inotify_add_watch(FD, Directory, ?FLAGS) of
->>>>>>> origin/main
                 {ok, _Watch} ->
                     {ok, FD};
                 {error, _Reason} = Error ->
                     ok = fdio:close(FD),
                     Error
-<<<<<<< HEAD
             catch
                 error:badarg ->
                     ok = fdio:close(FD),
                     error(badarg, [Directory])
-=======
->>>>>>> origin/main
             end;
         {error, _Reason} = Error ->
             Error
