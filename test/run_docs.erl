@@ -1,6 +1,6 @@
 %% SPDX-License-Identifier: Apache-2.0
 %%
-%% Runs the Erlang examples of Markdown files, so that one that is broken fails the
+%% Runs the Erlang examples of Markdown files and of EDoc, so that one that is broken fails the
 %% tests, and checks what else such a file promises:
 %%
 %%   scripts/with-libs erl -noinput -pa _build/suites -run run_docs main FILE...
@@ -18,6 +18,9 @@
 %% Comments that a reader does not see say what a block needs: `<!-- run CODE -->' is
 %% evaluated where it stands, and `<!-- epoll -->' has the next block run on that
 %% pollset only.
+%%
+%% Of an Erlang source file the examples in its documentation are run; what they need is
+%% in needs/2, by module and by the number of the example.
 %%
 %% Beside that: a test named as SUITE:case exists, a file that is linked to exists, and
 %% so does each target that a block of `sh' has make build.
@@ -56,7 +59,51 @@ indented(Text) ->
 
 blocks(File) ->
     {ok, Text} = file:read_file(File),
-    blocks(numbered(string:split(Text, "\n", all)), [], false).
+    Lines = numbered(string:split(Text, "\n", all)),
+    case filename:extension(File) of
+        ".erl" -> edoc_blocks(filename:basename(File, ".erl"), Lines, 1);
+        _ -> blocks(Lines, [], false)
+    end.
+
+edoc_blocks(Module, Lines, Index) ->
+    case lists:splitwith(fun({_, Line}) -> Line =/= <<"%% ```">> end, Lines) of
+        {_, []} ->
+            [];
+        {_, [{N, _} | Inside]} ->
+            {Example, Rest} = lists:splitwith(fun({_, Line}) -> Line =/= <<"%% '''">> end, Inside),
+            Text = lists:join("\n", [string:prefix(L, "%% ") || {_, L} <- Example]),
+            {Before, After} = needs(list_to_atom(Module), Index),
+            [
+                #block{line = N, kind = hidden, text = Before},
+                #block{line = N, kind = edoc_kind(Text), text = unicode:characters_to_list(Text)},
+                #block{line = N, kind = hidden, text = After}
+                | edoc_blocks(Module, Rest, Index + 1)
+            ]
+    end.
+
+%% A function by itself is taken for one of a module called example.
+edoc_kind(Text) ->
+    case re:run(iolist_to_binary(Text), "^[a-z_]+\\(.*\\) ->$", [multiline]) of
+        {match, _} -> function;
+        nomatch -> code
+    end.
+
+needs(inert, 1) ->
+    {"{FD, B} = inert_test:full_pair(), inert_test:make_readable(B).", "ok."};
+needs(inert, 2) ->
+    {"ok.", "inert:fdclr(FD), inert_test:close([FD, B])."};
+needs(inert, 3) ->
+    {"{Socket, B3} = inert_test:full_pair(), inert_test:make_readable(B3), {ok, {M3, Tty, _}} = fdio:openpty().",
+        "inert_test:close([Socket, B3, M3, Tty])."};
+needs(inert, 4) ->
+    {"ok.", "{ok, {#{}, Children}} = example:init([]), ok = supervisor:check_childspecs(Children)."};
+needs(prim_inert, 1) ->
+    {"{ok, {FD, B}} = fdio:socketpair().", "inert_test:close([FD, B])."};
+needs(inert_drv, 1) ->
+    {"{ok, {FD, B}} = fdio:socketpair(), inert_test:make_readable(B).",
+        "port_close(Port), inert_drv:stop(), inert_test:close([FD, B])."};
+needs(Module, Index) ->
+    error({no_needs, Module, Index}).
 
 numbered(Lines) ->
     lists:zip(lists:seq(1, length(Lines)), Lines).
@@ -107,7 +154,7 @@ run_file(File, Pollset) ->
     Blocks = [
         B
      || #block{kind = Kind, only_epoll = OnlyEpoll} = B <- blocks(File),
-        lists:member(Kind, [hidden, session, module, code]),
+        lists:member(Kind, [hidden, session, module, function, code]),
         Pollset =:= epoll orelse not OnlyEpoll
     ],
     Caller = self(),
@@ -160,6 +207,9 @@ run_blocks([Block | Rest], Output, Numbers, Bindings, Caller) ->
 
 run_block(#block{kind = module, text = Text}, _Output, Numbers, Bindings) ->
     compile_module(Text),
+    {Numbers, Bindings};
+run_block(#block{kind = function, text = Text}, _Output, Numbers, Bindings) ->
+    compile_module("-module(example).\n-compile([export_all, nowarn_export_all]).\n" ++ Text),
     {Numbers, Bindings};
 run_block(#block{kind = session, text = Text}, Output, Numbers, Bindings) ->
     run_session(session(string:split(Text, "\n", all)), Output, Numbers, Bindings);

@@ -1,0 +1,63 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# The reference: `make docs`, and what h/1,2 print in the shell.
+
+. "$(dirname "$0")/release_common.sh"
+cd "$root" || exit 1
+
+html() { make -s docs; }
+
+pages() {
+    for page in index.html erlang/index.html erlang/inert.html erlang/prim_inert.html \
+        erlang/overview-summary.html rust/erl_driver/index.html rust/erl_driver_sys/index.html; do
+        [ -s "_build/docs/$page" ] || { echo "missing: $page"; return 1; }
+    done
+}
+
+# Of the first page and EDoc's: rustdoc looks after its own.
+links() {
+    for page in _build/docs/index.html _build/docs/erlang/*.html; do
+        sed -n 's/href="\([^"]*\)"/\
+\1\
+/gp' "$page" | grep -E '^[^:# ]+\.html' | sed 's/#.*//' | sort -u | while IFS= read -r link; do
+            [ -e "$(dirname "$page")/$link" ] || echo "$page: no $link"
+        done
+    done | grep . && return 1
+    return 0
+}
+
+in_shell() { scripts/with-libs erl -noinput -eval "$1, halt(0, [{flush, true}])."; }
+
+h_prints() {
+    in_shell 'c:h(inert, poll)' >"$work/h" 2>&1
+    cat "$work/h"
+    grep -q -- '-spec poll' "$work/h" && grep -q 'Blocks the calling process' "$work/h" || return 1
+    in_shell 'c:h(inert)' >"$work/h" 2>&1
+    cat "$work/h"
+    grep -q 'Waits for readiness' "$work/h" || return 1
+    in_shell 'c:ht(inert, mode)' >"$work/h" 2>&1
+    cat "$work/h"
+    grep -q -- '-type mode' "$work/h"
+}
+
+# Functions that are there for the public are documented, the others hidden.
+all_documented() {
+    in_shell '
+        [] = [{M, F} || M <- [inert, prim_inert, inert_drv],
+                        {ok, {docs_v1, _, _, _, _, _, Docs}} <- [code:get_doc(M)],
+                        {{function, _, _} = F, _, _, none, _} <- Docs],
+        [] = [{M, F} || M <- [inert, prim_inert, inert_drv],
+                        {ok, {docs_v1, _, _, _, _, _, Docs}} <- [code:get_doc(M)],
+                        F <- M:module_info(exports) -- [{module_info, 0}, {module_info, 1}],
+                        not lists:member(F, [{N, A} || {{function, N, A}, _, _, _, _} <- Docs])],
+        [{ok, _} = code:get_doc(M) || M <- [inert, prim_inert, inert_drv]]'
+}
+
+check "make docs: writes the reference" html
+check "make docs: the pages are there" pages
+check "make docs: links lead somewhere" links
+check "the shell: h(inert), h(inert, poll) and ht(inert, mode) print" h_prints
+check "the shell: every public function has documentation" all_documented
+
+finish
