@@ -49,6 +49,18 @@
 -export([the_host_ends_when_inert_does/1]).
 -export([bad_options_are_badarg/1]).
 
+%% ping
+-export([loopback_replies_on_every_kind_of_socket/1]).
+-export([any_kind_of_socket_is_found/1]).
+-export([payloads_of_any_size/1]).
+-export([nobody_answers_in_time/1]).
+-export([errors_from_the_network_come_back/1]).
+-export([only_the_reply_counts/1]).
+-export([a_late_reply_is_no_reply/1]).
+-export([many_pings_at_once/1]).
+-export([a_ping_ends_when_inert_does/1]).
+-export([bad_arguments_are_badarg/1]).
+
 %% packets
 -export([a_request_has_its_reply/1]).
 -export([whatever_is_wrong_with_a_packet_is_ignored/1]).
@@ -105,6 +117,17 @@ topics() ->
             a_device_that_cannot_be_had_says_why,
             a_flood_of_pings_leaves_the_host_responsive,
             the_host_ends_when_inert_does
+        ]},
+        {ping, [
+            loopback_replies_on_every_kind_of_socket,
+            any_kind_of_socket_is_found,
+            payloads_of_any_size,
+            nobody_answers_in_time,
+            errors_from_the_network_come_back,
+            only_the_reply_counts,
+            a_late_reply_is_no_reply,
+            many_pings_at_once,
+            a_ping_ends_when_inert_does
         ]}
     ].
 
@@ -114,17 +137,18 @@ packets() ->
         a_request_has_its_reply,
         whatever_is_wrong_with_a_packet_is_ignored,
         any_bytes_at_all_are_taken,
-        bad_options_are_badarg
+        bad_options_are_badarg,
+        bad_arguments_are_badarg
     ].
 
 init_per_suite(Config) ->
-    _ = code:ensure_modules_loaded([serial, tun, file, os, string, rand, peer]),
+    _ = code:ensure_modules_loaded([serial, tun, ping, file, os, string, rand, peer]),
     [{namespace, namespace()} | inert_test:init_per_suite(Config)].
 
 end_per_suite(Config) ->
     inert_test:end_per_suite(Config).
 
-init_per_group(tun, Config) ->
+init_per_group(Group, Config) when Group =:= tun; Group =:= ping ->
     case proplists:get_value(namespace, Config) of
         {skip, _Why} = Skip -> Skip;
         Command -> tun_in(Command, Config)
@@ -576,6 +600,212 @@ the_host_ends_when_inert_does(Config) ->
         end
     end).
 
+%%% ping
+
+loopback_replies_on_every_kind_of_socket(Config) ->
+    in_network(Config, fun() ->
+        loopback(),
+        [
+            ?assertMatch(
+                {_, _, {ok, [{1, {ok, _}}, {2, {ok, _}}, {3, {ok, _}}]}},
+                {IP, Socket, ping:ping(IP, #{count => 3, interval => 0, timeout => ?LONG, socket => Socket})}
+            )
+         || IP <- [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}], Socket <- [dgram, raw]
+        ],
+        ?assertMatch({ok, [{1, {ok, _}}]}, ping:ping({127, 9, 9, 9}))
+    end).
+
+any_kind_of_socket_is_found(Config) ->
+    Ping = fun(Socket) -> ping:ping({127, 0, 0, 1}, #{socket => Socket, timeout => ?LONG}) end,
+    in_network(Config, fun() ->
+        loopback(),
+        ok = file:write_file("/proc/sys/net/ipv4/ping_group_range", "1 0"),
+        ?assertEqual({error, {socket, eacces}}, Ping(dgram)),
+        ?assertMatch({ok, [{1, {ok, _}}]}, Ping(any))
+    end),
+    in_network("exec setpriv --bounding-set -net_raw --inh-caps -net_raw ", Config, fun() ->
+        loopback(),
+        ?assertEqual({error, {socket, eperm}}, Ping(raw)),
+        ?assertMatch({ok, [{1, {ok, _}}]}, Ping(any)),
+        ok = file:write_file("/proc/sys/net/ipv4/ping_group_range", "1 0"),
+        ?assertEqual({error, {socket, eperm}}, Ping(any))
+    end).
+
+payloads_of_any_size(Config) ->
+    in_network(Config, fun() ->
+        loopback(),
+        [
+            ?assertMatch(
+                {_, {ok, [{1, {ok, _}}]}},
+                {Size, ping:ping({127, 0, 0, 1}, #{size => Size, timeout => ?LONG, socket => Socket})}
+            )
+         || Size <- [0, 1, 2, 7, 1473, 65507], Socket <- [dgram, raw]
+        ],
+        ?assertMatch({ok, [{1, {error, emsgsize}}]}, ping:ping({127, 0, 0, 1}, #{size => 65508}))
+    end).
+
+nobody_answers_in_time(Config) ->
+    in_network(Config, fun() ->
+        loopback(),
+        ok = file:write_file("/proc/sys/net/ipv4/icmp_echo_ignore_all", "1"),
+        [
+            ?assertEqual(
+                {ok, [{1, {error, timeout}}, {2, {error, timeout}}]},
+                ping:ping({127, 0, 0, 1}, #{count => 2, interval => 0, timeout => Timeout, socket => Socket})
+            )
+         || Socket <- [dgram, raw], Timeout <- [0, ?SHORT]
+        ]
+    end).
+
+errors_from_the_network_come_back(Config) ->
+    in_network(Config, fun() ->
+        %% No route at all.
+        ?assertEqual({error, {connect, enetunreach}}, ping:ping({192, 0, 2, 2})),
+        Tun = network("192.0.2.0"),
+        [
+            begin
+                Ping = run(fun() -> ping:ping({192, 0, 2, 2}, #{timeout => ?LONG, socket => Socket}) end),
+                {IP, _Icmp} = next_request(Tun),
+                %% A router's error has the packet's header and 8 bytes more. "Host unreachable" may
+                %% pass, "prohibited" is final.
+                <<Start:28/binary, _/binary>> = IP,
+                to_machine(Tun, <<3, 1, 0:16, 0:32, Start/binary>>),
+                _ = inert_test:blocked(Ping),
+                to_machine(Tun, <<3, 13, 0:16, 0:32, Start/binary>>),
+                ?assertEqual({ok, [{1, {error, ehostunreach}}]}, result(Ping))
+            end
+         || Socket <- [dgram, raw]
+        ],
+        close(Tun)
+    end).
+
+only_the_reply_counts(Config) ->
+    in_network(Config, fun() ->
+        Tun = network("192.0.2.0"),
+        [
+            begin
+                Ping = run(fun() -> ping:ping({192, 0, 2, 2}, #{timeout => ?LONG, socket => Socket}) end),
+                {_, <<8, 0, _:16, Id:16, Seq:16, Payload/binary>>} = next_request(Tun),
+                <<First, Rest/binary>> = Payload,
+                [
+                    to_machine(Tun, Wrong)
+                 || Wrong <- [
+                        <<0, 0, 0:16, Id:16, (Seq + 1):16, Payload/binary>>,
+                        <<0, 0, 0:16, (Id bxor 1):16, Seq:16, Payload/binary>>,
+                        <<0, 0, 0:16, Id:16, Seq:16, (First bxor 1), Rest/binary>>,
+                        <<0, 0, 0:16, Id:16, Seq:16, Rest/binary>>,
+                        <<0, 1, 0:16, Id:16, Seq:16, Payload/binary>>,
+                        <<8, 0, 0:16, Id:16, Seq:16, Payload/binary>>,
+                        <<0, 0>>
+                    ]
+                ],
+                _ = inert_test:blocked(Ping),
+                %% Twice: the second has nobody to go to.
+                [to_machine(Tun, <<0, 0, 0:16, Id:16, Seq:16, Payload/binary>>) || _ <- [1, 2]],
+                ?assertMatch({ok, [{1, {ok, _}}]}, result(Ping))
+            end
+         || Socket <- [dgram, raw]
+        ],
+        close(Tun)
+    end).
+
+a_late_reply_is_no_reply(Config) ->
+    in_network(Config, fun() ->
+        Tun = network("192.0.2.0"),
+        [
+            begin
+                Ping = run(fun() ->
+                    ping:ping({192, 0, 2, 2}, #{count => 2, interval => 0, timeout => 200, socket => Socket})
+                end),
+                {_, <<8, 0, _:16, Id:16, 1:16, Payload/binary>>} = next_request(Tun),
+                {_, <<8, 0, _:16, Id:16, 2:16, Payload/binary>>} = next_request(Tun),
+                to_machine(Tun, <<0, 0, 0:16, Id:16, 1:16, Payload/binary>>),
+                ?assertEqual({ok, [{1, {error, timeout}}, {2, {error, timeout}}]}, result(Ping))
+            end
+         || Socket <- [dgram, raw]
+        ],
+        close(Tun)
+    end).
+
+%% Each raw socket sees the replies of all. Not more of them than its buffer holds: what comes
+%% then is lost.
+many_pings_at_once(Config) ->
+    in_network(Config, fun() ->
+        loopback(),
+        Pings = [
+            run(fun() -> ping:ping({127, 0, 0, 1}, #{count => 5, interval => 0, timeout => ?LONG, socket => Socket}) end)
+         || _ <- lists:seq(1, 4), Socket <- [dgram, raw]
+        ],
+        [
+            begin
+                {ok, Replies} = result(Ping),
+                ?assertEqual(lists:seq(1, 5), [Sequence || {Sequence, {ok, _}} <- Replies])
+            end
+         || Ping <- Pings
+        ]
+    end).
+
+a_ping_ends_when_inert_does(Config) ->
+    in_network(Config, fun() ->
+        loopback(),
+        ok = file:write_file("/proc/sys/net/ipv4/icmp_echo_ignore_all", "1"),
+        Ping = inert_test:blocked(run(fun() -> ping:ping({127, 0, 0, 1}, #{timeout => ?LONG}) end)),
+        ok = inert:stop(),
+        ?assertEqual({ok, [{1, {error, closed}}]}, result(Ping))
+    end).
+
+bad_arguments_are_badarg(_Config) ->
+    [
+        ?assertError(badarg, ping:ping(IP, Options))
+     || {IP, Options} <- [
+            {"127.0.0.1", #{}}, {{127, 0, 0}, #{}}, {{127, 0, 0, 256}, #{}}, {localhost, #{}} |
+            [
+                {{127, 0, 0, 1}, Bad}
+             || Bad <- [
+                    #{count => 0}, #{count => 65536}, #{timeout => -1}, #{timeout => infinity}, #{interval => 1.0},
+                    #{size => 65528}, #{socket => stream}, #{ttl => 64}
+                ]
+            ]
+        ]
+    ].
+
+%% The machine's side of a namespace: the loopback device up, and ICMP for everybody.
+loopback() ->
+    {0, _} = command("ip", ["link", "set", "lo", "up"]),
+    ok = file:write_file("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").
+
+%% A network of which the case itself is every other host.
+network(Network) ->
+    loopback(),
+    {ok, {Tun, <<"tun0">>}} = fdio:tun(tun, ""),
+    {ok, {A, B, C, _}} = inet:parse_address(Network),
+    ok = tun:up(<<"tun0">>, {A, B, C, 1}, 24),
+    Tun.
+
+%% The machine's next IPv4 packet with an echo request, and the request.
+next_request(Tun) ->
+    case fdio:read(Tun, 65535) of
+        {ok, <<16#45, _:64, 1, _:16, _:64, 8, _/binary>> = Packet} ->
+            <<_Header:20/binary, Message/binary>> = Packet,
+            {Packet, Message};
+        {ok, _Other} ->
+            next_request(Tun);
+        {error, eagain} ->
+            {ok, read} = inert:poll(Tun, read),
+            next_request(Tun)
+    end.
+
+%% Sends the machine an ICMP message, with the checksums it lacks.
+to_machine(Tun, <<TypeAndCode:2/binary, Rest/binary>>) ->
+    Body = binary:part(<<Rest/binary, 0:48>>, 2, max(0, byte_size(Rest) - 2)),
+    Sum = 16#ffff - ones_sum(<<TypeAndCode/binary, 0:16, Body/binary>>),
+    Message = <<TypeAndCode/binary, Sum:16, Body/binary>>,
+    Header = fun(S) ->
+        <<16#45, 0, (20 + byte_size(Message)):16, 0:32, 64, 1, S:16, 192, 0, 2, 2, 192, 0, 2, 1>>
+    end,
+    Packet = <<(Header(16#ffff - ones_sum(Header(0))))/binary, Message/binary>>,
+    {ok, _} = fdio:write(Tun, Packet).
+
 %%% packets
 
 -define(HOST, #{address => {192, 0, 2, 2}, kind => tun, mac => <<2, 0, 0, 0, 0, 1>>}).
@@ -687,7 +917,7 @@ in_network(Before, Config, Fun) ->
 
 tidily(Pollset, Fun) ->
     ok = application:set_env(inert, pollset, Pollset),
-    _ = code:ensure_modules_loaded([inert, prim_inert, inert_drv, fdio, tun, inert_test]),
+    _ = code:ensure_modules_loaded([inert, prim_inert, inert_drv, fdio, tun, ping, rand, crypto, inert_test]),
     Before = inert_test:fds(),
     ok = inert:start(),
     _ = Fun(),
