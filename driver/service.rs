@@ -416,16 +416,20 @@ impl<P: Copy + Eq + Hash> Service<P> {
             ..entry
         };
         let wanted = || fds.iter().zip(polled).map(after);
+        let mut gone: SmallVec<[Entry; 1]> = SmallVec::new();
         if wanted().any(|entry| !entry.kinds.is_empty()) {
             if !self.table.knows(caller) && !host.monitor(caller) {
                 return Ok(false);
             }
             self.table.add(caller);
-            let watched = self.watch(host, caller, wanted(), fds.len() == 1, notify);
+            let watched = self.watch(host, caller, wanted(), fds.len() == 1, notify, &mut gone);
             if let Err((count, errno, fd)) = watched {
                 // What is watched beside what the table says, is watched no more.
                 for entry in wanted().take(count) {
                     self.follow(host, &[entry.fd]);
+                }
+                for entry in gone {
+                    self.evict(host, entry.fd);
                 }
                 if errno == Errno::EBADF {
                     self.evict(host, fd);
@@ -454,6 +458,12 @@ impl<P: Copy + Eq + Hash> Service<P> {
                 debug_assert!(armed, "{kind:?} of fd {fd} was not free");
             }
         }
+        // Not before the table says what is armed: the poll that this ends may have waited
+        // for other fds of the same set.
+        for Entry { fd, kinds } in gone {
+            self.evict_waiters(host, fd, kinds);
+            left.push(fd);
+        }
         self.follow(host, &left);
         Ok(true)
     }
@@ -470,7 +480,8 @@ impl<P: Copy + Eq + Hash> Service<P> {
     /// Has the pollset watch what is wanted. If something is refused: how many
     /// were done before it. For one fd alone it is exactly what the table will say;
     /// for several it is no less than what it says now, for the case that a later
-    /// one is refused.
+    /// one is refused. `gone` are those that were other files before, with the kinds that
+    /// somebody waits for in vain.
     fn watch<H: Host<Pid = P>>(
         &mut self,
         host: &H,
@@ -478,6 +489,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
         wanted: impl Iterator<Item = Entry>,
         alone: bool,
         notify: Notify,
+        gone: &mut SmallVec<[Entry; 1]>,
     ) -> Result<(), (usize, Errno, i32)> {
         for (count, entry) in wanted.enumerate() {
             let Entry { fd, kinds } = entry;
@@ -492,8 +504,8 @@ impl<P: Copy + Eq + Hash> Service<P> {
             match self.pollset.arm(host, fd, kept | kinds) {
                 Ok(Armed::Watched) => {}
                 Ok(Armed::Replaced) => {
-                    self.evict_waiters(host, fd, armed);
-                    self.pollset.disarm(host, fd, kinds);
+                    let kinds = armed - kinds;
+                    gone.push(Entry { fd, kinds });
                 }
                 Err(errno) => return Err((count, errno, fd)),
             }
