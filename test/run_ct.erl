@@ -18,15 +18,16 @@ main([Suite, LogDir]) ->
         {dir, filename:dirname(code:which(list_to_atom(Suite)))},
         {auto_compile, false},
         {logdir, LogDir},
-        {ct_hooks, [?MODULE]},
+        {ct_hooks, [?MODULE, {inert_cth, [{logdir, LogDir}]}]},
         {abort_if_missing_suites, true}
     ]),
     case Result of
         {Passed, Failed, {Skipped, NotSetUp}} ->
-            io:format("~b passed, ~b failed", [Passed, Failed + NotSetUp]),
+            NotPassed = Failed + NotSetUp + length(inert_cth:leaks()),
+            io:format("~b passed, ~b failed", [Passed, NotPassed]),
             [io:format(", ~b skipped", [Skipped]) || Skipped > 0],
             io:nl(),
-            halt(min(1, Failed + NotSetUp), [{flush, true}]);
+            halt(min(1, NotPassed), [{flush, true}]);
         {error, Reason} ->
             io:format("Common Test could not run ~s: ~tp~n", [Suite, Reason]),
             halt(1, [{flush, true}])
