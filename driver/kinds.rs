@@ -67,9 +67,12 @@ impl Kinds {
 
     /// The kinds of the set, in the order of [`Kind::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Kind> {
-        Kind::ALL
-            .into_iter()
-            .filter(move |kind| self.contains(*kind))
+        let mut bits = self.0;
+        std::iter::from_fn(move || {
+            let first = *Kind::ALL.get(bits.trailing_zeros() as usize)?;
+            bits &= bits - 1;
+            Some(first)
+        })
     }
 }
 

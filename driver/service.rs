@@ -155,23 +155,22 @@ impl<P: Copy + Eq + Hash> Service<P> {
         let plain = |errno| Refusal { errno, fd: None };
         match request {
             Request::Set(fds) => {
-                let done = self.set(host, caller, &fds);
+                let done = with(fds, |asked| self.set(host, caller, asked));
                 self.after_arming(host);
-                done.map(|()| Answer::Done).map_err(of(&fds))
+                done.map(|()| Answer::Done)
             }
             Request::Clear(fds) => {
-                let done = self.clear(host, &fds);
-                done.map(|()| Answer::Done).map_err(of(&fds))
+                with(fds, |asked| self.clear(host, asked)).map(|()| Answer::Done)
             }
-            Request::Check(fds) => {
-                let polled = self.look(host, caller, &fds).map_err(of(&fds))?;
-                let answer = ready_of(&fds, &polled).unwrap_or(match fds {
-                    Fds::One(_) => Answer::NotReady,
-                    Fds::Set(_) => Answer::AllReady(Vec::new()),
+            Request::Check(fds) => with(fds, |asked| {
+                let polled = self.look(host, caller, asked)?;
+                let answer = asked.ready(&polled).unwrap_or(match asked.is_set {
+                    true => Answer::AllReady(Vec::new()),
+                    false => Answer::NotReady,
                 });
                 self.done_with(polled);
                 Ok(answer)
-            }
+            }),
             Request::Poll(fds, tag) => {
                 let tag = match tag {
                     Tag::Key(key) => KeptTag::Key(key),
@@ -180,11 +179,11 @@ impl<P: Copy + Eq + Hash> Service<P> {
                         KeptTag::Reference(kept.ok_or(plain(Errno::EINVAL))?)
                     }
                 };
-                let answer = self.poll(host, caller, &fds, tag);
+                let answer = with(fds, |asked| self.poll(host, caller, asked, tag));
                 if matches!(answer, Ok(Answer::Done) | Err(_)) {
                     self.after_arming(host);
                 }
-                answer.map_err(of(&fds))
+                answer
             }
             Request::Cancel(entry) => Ok(self.cancel(host, caller, entry)),
             Request::Info => Ok(Answer::Info(self.info())),
@@ -233,10 +232,10 @@ impl<P: Copy + Eq + Hash> Service<P> {
         &mut self,
         host: &H,
         caller: P,
-        fds: &Fds<'_>,
+        asked: Asked<'_>,
     ) -> Result<Vec<PollFd>, Offence> {
         let mut polled = std::mem::take(&mut self.polled);
-        let result = self.look_into(host, caller, fds, &mut polled);
+        let result = self.look_into(host, caller, asked, &mut polled);
         if result.is_err() {
             // What the kernel has told concerns others only.
             for one in &polled {
@@ -260,11 +259,11 @@ impl<P: Copy + Eq + Hash> Service<P> {
         &mut self,
         host: &H,
         caller: P,
-        fds: &Fds<'_>,
+        asked: Asked<'_>,
         polled: &mut Vec<PollFd>,
     ) -> Result<(), Offence> {
-        each_once(fds)?;
-        for Entry { fd, kinds } in fds.iter() {
+        asked.each_once()?;
+        for &Entry { fd, kinds } in asked.entries {
             if !(kinds - self.pollset.kinds()).is_empty() {
                 return Err((Errno::ENOTSUP, fd));
             }
@@ -282,7 +281,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
         if let Some(bad) = polled.iter().find(|one| one.found() == Found::NotOpen) {
             return Err((Errno::EBADF, bad.fd()));
         }
-        for (Entry { fd, kinds }, one) in fds.iter().zip(polled) {
+        for (&Entry { fd, kinds }, one) in asked.entries.iter().zip(polled) {
             self.overhear(fd, one.ready() - kinds);
             if kinds.contains(Kind::Priority) {
                 let untold = self.pollset.untold(fd);
@@ -332,11 +331,16 @@ impl<P: Copy + Eq + Hash> Service<P> {
         Ok(())
     }
 
-    fn set<H: Host<Pid = P>>(&mut self, host: &H, caller: P, fds: &Fds<'_>) -> Result<(), Offence> {
-        let polled = self.look(host, caller, fds)?;
-        let done = self.arm(host, caller, fds, &polled, Notify::Event);
+    fn set<H: Host<Pid = P>>(
+        &mut self,
+        host: &H,
+        caller: P,
+        asked: Asked<'_>,
+    ) -> Result<(), Offence> {
+        let polled = self.look(host, caller, asked)?;
+        let done = self.arm(host, caller, asked, &polled, Notify::Event);
         if done.is_ok() {
-            for (entry, one) in fds.iter().zip(&polled) {
+            for (entry, one) in asked.entries.iter().zip(&polled) {
                 for kind in (one.ready() & entry.kinds).iter() {
                     self.counters.delivered += 1;
                     let fd = entry.fd;
@@ -353,19 +357,19 @@ impl<P: Copy + Eq + Hash> Service<P> {
         &mut self,
         host: &H,
         caller: P,
-        fds: &Fds<'_>,
+        asked: Asked<'_>,
         tag: KeptTag,
     ) -> Result<Answer, Offence> {
-        let polled = self.look(host, caller, fds)?;
-        let answer = match ready_of(fds, &polled) {
+        let polled = self.look(host, caller, asked)?;
+        let answer = match asked.ready(&polled) {
             Some(answer) => {
-                for Entry { fd, kinds } in fds.iter() {
+                for &Entry { fd, kinds } in asked.entries {
                     let before = self.table.armed_by(fd, caller) & kinds;
                     self.drop_waiters(host, fd, before);
                 }
                 Ok(answer)
             }
-            None => self.wait(host, caller, fds, tag, &polled),
+            None => self.wait(host, caller, asked, tag, &polled),
         };
         self.worked(host, &polled);
         self.done_with(polled);
@@ -376,17 +380,17 @@ impl<P: Copy + Eq + Hash> Service<P> {
         &mut self,
         host: &H,
         caller: P,
-        fds: &Fds<'_>,
+        asked: Asked<'_>,
         tag: KeptTag,
         polled: &[PollFd],
     ) -> Result<Answer, Offence> {
         let index = self.polls.insert(Poll {
             pid: caller,
             tag,
-            is_set: fds.is_set(),
-            entries: fds.iter().collect(),
+            is_set: asked.is_set,
+            entries: asked.entries.into(),
         });
-        let armed = self.arm(host, caller, fds, polled, Notify::Poll(index as u32));
+        let armed = self.arm(host, caller, asked, polled, Notify::Poll(index as u32));
         if armed != Ok(true) {
             self.polls.try_remove(index);
         }
@@ -407,25 +411,29 @@ impl<P: Copy + Eq + Hash> Service<P> {
         &mut self,
         host: &H,
         caller: P,
-        fds: &Fds<'_>,
+        asked: Asked<'_>,
         polled: &[PollFd],
         notify: Notify,
     ) -> Result<bool, Offence> {
-        let after = |(entry, one): (Entry, &PollFd)| Entry {
+        let after = |(entry, one): (&Entry, &PollFd)| Entry {
+            fd: entry.fd,
             kinds: entry.kinds - one.ready(),
-            ..entry
         };
-        let wanted = || fds.iter().zip(polled).map(after);
+        let alone = asked.entries.len() == 1;
+        let wanted = asked.entries.iter().zip(polled).map(after);
+        let wanted: SmallVec<[Entry; 1]> = wanted.collect();
         let mut gone: SmallVec<[Entry; 1]> = SmallVec::new();
-        if wanted().any(|entry| !entry.kinds.is_empty()) {
-            if !self.table.knows(caller) && !host.monitor(caller) {
-                return Ok(false);
+        if wanted.iter().any(|entry| !entry.kinds.is_empty()) {
+            if !self.table.knows(caller) {
+                if !host.monitor(caller) {
+                    return Ok(false);
+                }
+                self.table.add(caller);
             }
-            self.table.add(caller);
-            let watched = self.watch(host, caller, wanted(), fds.len() == 1, notify, &mut gone);
+            let watched = self.watch(host, caller, &wanted, notify, &mut gone);
             if let Err((count, errno, fd)) = watched {
                 // What is watched beside what the table says, is watched no more.
-                for entry in wanted().take(count) {
+                for entry in &wanted[..count] {
                     self.follow(host, &[entry.fd]);
                 }
                 for entry in gone {
@@ -442,9 +450,9 @@ impl<P: Copy + Eq + Hash> Service<P> {
             }
         }
         let mut left: SmallVec<[i32; 1]> = SmallVec::new();
-        for (asked, Entry { fd, kinds }) in fds.iter().zip(wanted()) {
-            let before = self.replaced(caller, asked, notify);
-            if !(before - kinds).is_empty() && (kinds.is_empty() || fds.len() > 1) {
+        for (entry, &Entry { fd, kinds }) in asked.entries.iter().zip(&wanted) {
+            let before = self.replaced(caller, *entry, notify);
+            if !(before - kinds).is_empty() && (kinds.is_empty() || !alone) {
                 left.push(fd);
             }
             for kind in before.iter() {
@@ -452,7 +460,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
             }
         }
         let since = sys::milliseconds();
-        for Entry { fd, kinds } in wanted() {
+        for &Entry { fd, kinds } in &wanted {
             for kind in kinds.iter() {
                 let armed = self.table.arm(fd, kind, caller, Waiting { notify, since });
                 debug_assert!(armed, "{kind:?} of fd {fd} was not free");
@@ -486,19 +494,19 @@ impl<P: Copy + Eq + Hash> Service<P> {
         &mut self,
         host: &H,
         caller: P,
-        wanted: impl Iterator<Item = Entry>,
-        alone: bool,
+        wanted: &[Entry],
         notify: Notify,
         gone: &mut SmallVec<[Entry; 1]>,
     ) -> Result<(), (usize, Errno, i32)> {
-        for (count, entry) in wanted.enumerate() {
-            let Entry { fd, kinds } = entry;
+        let alone = wanted.len() == 1;
+        for (count, entry) in wanted.iter().enumerate() {
+            let Entry { fd, kinds } = *entry;
             if kinds.is_empty() {
                 continue;
             }
             let armed = self.table.armed(fd);
             let kept = match alone {
-                true => armed - self.replaced(caller, entry, notify),
+                true => armed - self.replaced(caller, *entry, notify),
                 false => armed,
             };
             match self.pollset.arm(host, fd, kept | kinds) {
@@ -559,14 +567,14 @@ impl<P: Copy + Eq + Hash> Service<P> {
         }
     }
 
-    fn clear<H: Host<Pid = P>>(&mut self, host: &H, fds: &Fds<'_>) -> Result<(), Offence> {
-        each_once(fds)?;
+    fn clear<H: Host<Pid = P>>(&mut self, host: &H, asked: Asked<'_>) -> Result<(), Offence> {
+        asked.each_once()?;
         // Not by poll(2), which some files forget their event by.
-        if let Some(bad) = fds.iter().find(|entry| !sys::is_open(entry.fd)) {
+        if let Some(bad) = asked.entries.iter().find(|entry| !sys::is_open(entry.fd)) {
             self.evict(host, bad.fd);
             return Err((Errno::EBADF, bad.fd));
         }
-        for Entry { fd, kinds } in fds.iter() {
+        for &Entry { fd, kinds } in asked.entries {
             let cleared = self.table.armed(fd) & kinds;
             for kind in cleared.iter() {
                 self.end(host, fd, kind, Why::Canceled);
@@ -802,40 +810,60 @@ impl<P: Copy + Eq + Hash> Service<P> {
     }
 }
 
-/// A refusal of these fds.
-fn of(fds: &Fds<'_>) -> impl FnOnce(Offence) -> Refusal + use<> {
-    let is_set = fds.is_set();
-    move |(errno, fd)| Refusal {
+/// What a request is about.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    entries: &'a [Entry],
+    /// One fd alone is answered otherwise than a set of one.
+    is_set: bool,
+}
+
+/// Runs a request of one fd or a set. Of a set, what is refused comes with the fd.
+fn with<T>(fds: Fds<'_>, run: impl FnOnce(Asked<'_>) -> Result<T, Offence>) -> Result<T, Refusal> {
+    let (result, is_set) = match fds {
+        Fds::One(entry) => {
+            let entries = &[entry];
+            let is_set = false;
+            (run(Asked { entries, is_set }), is_set)
+        }
+        Fds::Set(set) => {
+            let entries = &set.iter().collect::<Vec<_>>();
+            let is_set = true;
+            (run(Asked { entries, is_set }), is_set)
+        }
+    };
+    result.map_err(|(errno, fd)| Refusal {
         errno,
         fd: is_set.then_some(fd),
-    }
+    })
 }
 
-/// No fd may occur twice in a set: it would wait for itself.
-fn each_once(fds: &Fds<'_>) -> Result<(), Offence> {
-    if fds.len() > 1 {
-        let mut fds: Vec<i32> = fds.iter().map(|entry| entry.fd).collect();
-        fds.sort_unstable();
-        if let Some(twice) = fds.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err((Errno::EINVAL, twice[0]));
+impl Asked<'_> {
+    /// No fd may occur twice in a set: it would wait for itself.
+    fn each_once(self) -> Result<(), Offence> {
+        if self.entries.len() > 1 {
+            let mut fds: Vec<i32> = self.entries.iter().map(|entry| entry.fd).collect();
+            fds.sort_unstable();
+            if let Some(twice) = fds.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err((Errno::EINVAL, twice[0]));
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// The answer to a poll of which something is ready.
-fn ready_of(fds: &Fds<'_>, polled: &[PollFd]) -> Option<Answer> {
-    let ready = |(entry, one): (Entry, &PollFd)| {
-        let kinds = entry.kinds & one.ready();
-        (!kinds.is_empty()).then_some(Entry { kinds, ..entry })
-    };
-    let mut all = fds.iter().zip(polled).filter_map(ready);
-    match fds {
-        Fds::One(_) => all.next()?.kinds.iter().next().map(Answer::Ready),
-        Fds::Set(_) => {
-            let all: Vec<Entry> = all.collect();
-            (!all.is_empty()).then_some(Answer::AllReady(all))
+    /// The answer to a poll of which something is ready.
+    fn ready(self, polled: &[PollFd]) -> Option<Answer> {
+        let ready = |(entry, one): (&Entry, &PollFd)| {
+            let kinds = entry.kinds & one.ready();
+            let fd = entry.fd;
+            (!kinds.is_empty()).then_some(Entry { fd, kinds })
+        };
+        let mut all = self.entries.iter().zip(polled).filter_map(ready);
+        if !self.is_set {
+            return all.next()?.kinds.iter().next().map(Answer::Ready);
         }
+        let all: Vec<Entry> = all.collect();
+        (!all.is_empty()).then_some(Answer::AllReady(all))
     }
 }
 

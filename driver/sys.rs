@@ -66,6 +66,16 @@ fn poll_events(kind: Kind) -> i16 {
     }
 }
 
+fn kinds_of(events: i16) -> Kinds {
+    let mut kinds = Kinds::NONE;
+    for kind in Kind::ALL {
+        if events & poll_events(kind) != 0 {
+            kinds |= kind.into();
+        }
+    }
+    kinds
+}
+
 impl PollFd {
     pub fn new(fd: i32, kinds: Kinds) -> PollFd {
         PollFd(libc::pollfd {
@@ -85,13 +95,14 @@ impl PollFd {
         if self.0.fd < 0 || self.0.revents & libc::POLLNVAL != 0 {
             return Found::NotOpen;
         }
-        let mut ready = Kinds::NONE;
-        for kind in Kind::ALL {
-            let events = poll_events(kind);
-            if self.0.events & events != 0 && self.0.revents & (events | TROUBLE) != 0 {
-                ready |= kind.into();
-            }
-        }
+        let events = match self.0.revents & TROUBLE {
+            0 => self.0.events & self.0.revents,
+            _ => self.0.events,
+        };
+        let ready = match events {
+            0 => Kinds::NONE,
+            _ => kinds_of(events),
+        };
         Found::Ready(ready)
     }
 }

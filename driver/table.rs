@@ -83,6 +83,9 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
 
     /// The kinds of a fd that this process waits for.
     pub fn armed_by(&self, fd: i32, pid: P) -> Kinds {
+        if self.slots.get(fd) == Slot::default() {
+            return Kinds::NONE;
+        }
         match self.by_pid.get(&pid) {
             Some(process) => self.kinds_of(fd, |waiter| waiter.process == *process),
             None => Kinds::NONE,
@@ -95,12 +98,11 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
     }
 
     fn kinds_of(&self, fd: i32, mine: impl Fn(&Waiter<T>) -> bool) -> Kinds {
+        let Slot(indices) = self.slots.get(fd);
         let mut kinds = Kinds::NONE;
         for kind in Kind::ALL {
-            if self
-                .index(fd, kind)
-                .is_some_and(|index| mine(&self.waiters[index]))
-            {
+            let index = indices[kind.index()];
+            if index != NOBODY && mine(&self.waiters[index as usize]) {
                 kinds |= kind.into();
             }
         }
