@@ -158,6 +158,8 @@ operation() ->
         {3, tuple([fdset, mode(), delay()])},
         {3, tuple([fdset_fdclr, mode(), delay(), delay()])},
         {2, tuple([fdset_poll, mode(), delay()])},
+        {2, tuple([many, one_of([1, 60_000, infinity]), delay()])},
+        {2, tuple([shared, one_of([poll_all, poll_all, fdset_all, fdclr_all]), shared_set(), one_of([0, 1, infinity])])},
         {2, tuple([killed, one_of([poll, fdset]), delay(), delay()])},
         {3, tuple([shared, one_of([fdset, fdset, fdclr]), shared(), mode()])},
         {4, tuple([shared, poll, shared(), mode(), one_of([0, 1, infinity])])},
@@ -175,6 +177,14 @@ deed() ->
     ]).
 
 delay() -> one_of([0, 1, 3, 10, 30, 100]).
+
+%% Each once, and at least one.
+shared_set() ->
+    proper_types:bind(
+        proper_types:non_empty(proper_types:list(tuple([shared(), mode()]))),
+        fun(Set) -> proper_types:exactly(lists:ukeysort(1, Set)) end,
+        true
+    ).
 
 shared() -> one_of(inert_race:shared()).
 

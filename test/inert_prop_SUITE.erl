@@ -19,8 +19,8 @@
 -export([the_port_survives_any_call/1]).
 
 %% A few seconds each.
--define(SEQUENCES, 1000).
--define(PROGRAMS, 300).
+-define(SEQUENCES, 600).
+-define(PROGRAMS, 200).
 -define(CALLS, 200_000).
 
 -spec all() -> [{group, atom()}].

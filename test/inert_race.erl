@@ -30,11 +30,13 @@
     | {fdset, mode(), delay()}
     | {fdset_fdclr, mode(), delay(), delay()}
     | {fdset_poll, mode(), delay()}
+    | {many, timeout(), delay()}
     %% Somebody else waits there first, and is killed.
     | {killed, poll | fdset, delay(), delay()}
     %% On fds that everybody uses.
     | {shared, fdset | fdclr, shared(), mode()}
     | {shared, poll, shared(), mode(), timeout()}
+    | {shared, poll_all | fdset_all | fdclr_all, [{shared(), mode()}], timeout()}
     | stop
     | start.
 -type deed() ::
@@ -362,6 +364,45 @@ operate({shared, poll, N, Mode, Timeout}, W) ->
     Result = inert:poll(shared(N), Mode, Timeout),
     no_violation(shared_poll, Result =:= {error, timeout} orelse allowed_in_the_crowd(Result)),
     count(result(Result), W);
+operate({shared, poll_all, Set, infinity}, #{pollers := Pollers} = W) ->
+    W#{pollers := [spawn_monitor(fun() -> exit({result, inert:poll(shared_set(Set), infinity)}) end) | Pollers]};
+operate({shared, poll_all, Set, Timeout}, W) ->
+    Result = inert:poll(shared_set(Set), Timeout),
+    no_violation(shared_poll_all, Result =:= {error, timeout} orelse allowed_in_the_crowd(Result)),
+    count(result(Result), W);
+operate({shared, fdset_all, Set, _}, #{asked := Asked} = W) ->
+    case inert:fdset(shared_set(Set)) of
+        ok ->
+            More = fun({N, Kind}, Acc) -> add({tag(Kind), shared(N)}, 1, Acc) end,
+            W#{asked := lists:foldl(More, Asked, [{N, Kind} || {N, Mode} <- Set, Kind <- kinds(Mode)])};
+        Result ->
+            no_violation(shared_fdset_all, allowed_in_the_crowd(Result)),
+            count(result(Result), W)
+    end;
+operate({shared, fdclr_all, Set, _}, W) ->
+    case inert:fdclr(shared_set(Set)) of
+        ok -> W;
+        {error, closed} -> W;
+        {error, {ebadf, _}} -> W;
+        Result -> exit({violation, shared_fdclr_all, Result})
+    end;
+operate({many, Timeout, Delay}, #{fd := FD, port := Port} = W) ->
+    %% The own fd among others that are never ready: the only one that can be told.
+    Others = [Other || _ <- [1, 2, 3], {ok, Other} <- [fdio:eventfd()]],
+    to_be(read, Delay, W),
+    Set = [FD | Others],
+    Result = prim_inert:poll(Port, Set, Timeout),
+    is(read, W),
+    Again =
+        case Result of
+            {error, timeout} when Timeout =/= infinity -> prim_inert:poll(Port, Set, ?TRAP_MS);
+            _ -> Result
+        end,
+    Again =:= {ok, [{FD, read}]} orelse exit({violation, many, Result, Again}),
+    ok = prim_inert:fdclr(Port, Others),
+    lists:foreach(fun fdio:close/1, Others),
+    reset(W),
+    count(result(Result), W);
 operate(stop, W) ->
     ok = inert:stop(),
     W;
@@ -369,8 +410,12 @@ operate(start, #{pollset := Pollset} = W) ->
     ok = inert:start([{pollset, Pollset}]),
     W.
 
-result({ok, Kind}) -> Kind;
+result({ok, Kind}) when is_atom(Kind) -> Kind;
+result({ok, _}) -> set;
+result({error, {Reason, _}}) -> Reason;
 result({error, Reason}) -> Reason.
+
+shared_set(Set) -> [{shared(N), Mode} || {N, Mode} <- Set].
 
 where(stable, #{port := Port}) -> Port;
 where(service, _W) -> inert.
@@ -378,6 +423,12 @@ where(service, _W) -> inert.
 allowed_in_the_crowd({ok, read}) -> true;
 allowed_in_the_crowd({ok, write}) -> true;
 allowed_in_the_crowd({error, Reason}) when Reason =:= ebadf; Reason =:= ebusy; Reason =:= ecanceled; Reason =:= closed -> true;
+allowed_in_the_crowd({ok, [_ | _] = Ready}) ->
+    case [One || {FD, Kind} = One <- Ready, FD =< ?SHARED orelse not (Kind =:= read orelse Kind =:= write)] of
+        [] -> true;
+        Strange -> Strange
+    end;
+allowed_in_the_crowd({error, {Reason, FD}}) when is_integer(FD), Reason =/= closed -> allowed_in_the_crowd({error, Reason});
 allowed_in_the_crowd(Result) -> Result.
 
 kinds(read_write) -> [read, write];

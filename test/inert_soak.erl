@@ -163,7 +163,7 @@ total(Pollset, What, Keys, #{counts := Counts}) ->
     fdset_all, poll_all, fdclr_all
 ]).
 -define(STEPS, [
-    fdset, poll, fdset_fdclr, fdset_poll, killed, shared, feed, drain, fill, empty, hang, close, open, dup, start, stop, give
+    fdset, poll, fdset_fdclr, fdset_poll, many, killed, shared, feed, drain, fill, empty, hang, close, open, dup, start, stop, give
 ]).
 
 rows() ->
