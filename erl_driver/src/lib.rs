@@ -73,6 +73,43 @@
 //!   that overflows, a destructor that panics while another panic unwinds, a
 //!   panic whose message panics while it is formatted. With `panic = "abort"` in
 //!   the profile any panic would, so that this crate does not build with it.
+//!
+//! # What the types do not catch
+//!
+//! What the compiler rejects is in `tests/misuse/`, a file for each: a port, a reply,
+//! a term or lent data kept, copied, made up or taken to another thread, a driver that
+//! borrows or is bound to its thread, a state used after `stop`, two drivers in one
+//! library. What it lets pass:
+//!
+//! - **A file descriptor that is wrong.** [`Event::from_fd`] takes any number, and
+//!   [`Port::select`] refuses only what ERTS cannot handle, such as a negative one. A
+//!   number that is closed, or that another file has got meanwhile, is selected
+//!   all the same. Keep the file open until [`Driver::stop_select`] has run for it:
+//!   of one that is closed before, ERTS may log an error, or hear nothing, or hear of
+//!   the number's next file.
+//! - **An event that stays selected.** Nothing deselects for the driver. What is left
+//!   when [`Driver::stop`] returns, ERTS finds when it is ready next, takes away, and
+//!   logs.
+//! - **An event that two ports select.** The later takes it from the other, and ERTS
+//!   logs that.
+//! - **An event that is ready and stays selected,** without being read or written:
+//!   [`Driver::ready_input`] runs again and again, and costs what a busy loop costs.
+//! - **A callback that blocks or takes long.** It holds a scheduler, and the port's
+//!   lock: the VM's other processes wait. Leave off after about a millisecond, and say
+//!   so with [`Port::consume_timeslice`].
+//! - **A lock that callbacks of several ports share,** held while one of them calls
+//!   what may run another: [`Port::deselect`] may call [`Driver::stop_select`] before
+//!   it returns.
+//! - **A term that is none,** by its numbers: two terms in place of one, a map with a
+//!   key twice, bytes that are no external term. Sending it is an error, nothing is
+//!   sent: see [`Term`].
+//! - **Atoms without end.** Each new one of [`Atom::new`] and of [`Term::external`]
+//!   stays for as long as the VM runs, and a full table of atoms ends it.
+//! - **A [`Pid`] or a [`Monitor`] of another port, or of a process that is gone.**
+//!   They are numbers, which can be kept; using one is an error that is reported,
+//!   and harmless.
+//! - **A thread that outlives the driver, a static with what must be given back.**
+//!   [`Driver::unload`] is the last chance to end or to give back.
 
 #[cfg(panic = "abort")]
 compile_error!("erl_driver needs `panic = \"unwind\"`: an abort would end the Erlang VM");
