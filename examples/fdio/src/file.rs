@@ -124,7 +124,7 @@ fn close_wait(fd: Fd) -> Done {
 }
 
 #[rustler::nif]
-fn read<'a>(env: Env<'a>, fd: Fd, max: Max) -> Reply<Binary<'a>> {
+fn read(env: Env<'_>, fd: Fd, max: Max) -> Reply<Binary<'_>> {
     let fd = fd.nonblocking()?;
     read_with(env, &max, |buffer| {
         rustix::io::read(fd, rustix::buffer::spare_capacity(buffer))

@@ -236,7 +236,7 @@ impl IpControl {
 }
 
 #[rustler::nif]
-fn recvmsg<'a>(env: Env<'a>, fd: Fd, max: Max) -> Reply<Term<'a>> {
+fn recvmsg(env: Env<'_>, fd: Fd, max: Max) -> Reply<Term<'_>> {
     let fd = fd.borrow()?;
     let mut buffer = vec![0; max.get()];
     let incoming = if is_ip(fd)? {

@@ -219,12 +219,12 @@ fn send_oob(env: Env<'_>, fd: Fd, data: Binary<'_>) -> Reply<usize> {
 }
 
 #[rustler::nif]
-fn recv<'a>(env: Env<'a>, fd: Fd, max: Max) -> Reply<Binary<'a>> {
+fn recv(env: Env<'_>, fd: Fd, max: Max) -> Reply<Binary<'_>> {
     receive(env, fd, &max, RecvFlags::DONTWAIT)
 }
 
 #[rustler::nif]
-fn recv_oob<'a>(env: Env<'a>, fd: Fd, max: Max) -> Reply<Binary<'a>> {
+fn recv_oob(env: Env<'_>, fd: Fd, max: Max) -> Reply<Binary<'_>> {
     receive(env, fd, &max, RecvFlags::DONTWAIT | RecvFlags::OOB)
 }
 
