@@ -13,14 +13,14 @@
 
 %% A fd, or a set of fds with or without a mode each.
 -spec fds(term(), prim_inert:mode()) ->
-    {ok, inert_drv:target()} | {error, ebadf | einval | {ebadf | einval, integer()}} | {badarg, fd | fds}.
+    {ok, inert_drv:target()} | {error, ebadf | einval | {ebadf | einval, integer()}} | {badarg, fds | {fds, term()}}.
 fds(FD, Default) when is_integer(FD), ?IS_INT32(FD) -> {ok, {FD, inert_drv:encode(Default)}};
 fds(FD, _Default) when is_integer(FD) -> {error, ebadf};
 fds(List, Default) when is_list(List) -> set(List, inert_drv:encode(Default), 0, <<>>);
 fds(_, _Default) -> {badarg, fds}.
 
 -spec set(term(), inert_drv:bits(), non_neg_integer(), binary()) ->
-    {ok, inert_drv:target()} | {error, {ebadf | einval, integer()}} | {badarg, fds}.
+    {ok, inert_drv:target()} | {error, {ebadf | einval, integer()}} | {badarg, fds | {fds, term()}}.
 set([], _Default, Count, Set) ->
     {ok, {set, Count, Set}};
 set([FD | Rest], Default, Count, Set) when is_integer(FD), ?IS_INT32(FD) ->
@@ -34,16 +34,14 @@ set([FD | _], _Default, _Count, _Set) when is_integer(FD) ->
     {error, {ebadf, FD}};
 set([{FD, _Mode} | _], _Default, _Count, _Set) when is_integer(FD) ->
     {error, {ebadf, FD}};
+set([Wrong | _], _Default, _Count, _Set) ->
+    {badarg, {fds, Wrong}};
 set(_, _Default, _Count, _Set) ->
     {badarg, fds}.
 
 %% A fd with a mode or options.
 -spec fd(term(), term(), prim_inert:mode()) ->
     {ok, inert_drv:target(), timeout()} | {error, ebadf | einval} | {badarg, fd | timeout_option}.
-fd(FD, read, _Default) when is_integer(FD), ?IS_INT32(FD) ->
-    {ok, {FD, 1}, infinity};
-fd(FD, write, _Default) when is_integer(FD), ?IS_INT32(FD) ->
-    {ok, {FD, 2}, infinity};
 fd(FD, Options, Default) when is_integer(FD) ->
     case mode_or_options(Options, Default) of
         {ok, Bits, Timeout} when ?IS_INT32(FD) -> {ok, {FD, Bits}, Timeout};
@@ -85,6 +83,8 @@ options(_, _Default, _Found) ->
     {error, einval}.
 
 -spec mode(term()) -> {ok, inert_drv:bits()} | error.
+mode(read) -> {ok, 1};
+mode(write) -> {ok, 2};
 mode(Mode) ->
     try
         {ok, inert_drv:encode(Mode)}
@@ -104,11 +104,13 @@ format_error(_Reason, [{_Module, _Function, _Args, Info} | _]) ->
     #{cause := Causes} = proplists:get_value(error_info, Info, #{cause => #{}}),
     maps:map(fun(_Position, Cause) -> describe(Cause) end, Causes).
 
--spec describe(atom()) -> unicode:chardata().
+-spec describe(atom() | {atom(), term()}) -> unicode:chardata().
 describe(fd) ->
     <<"not a file descriptor, which is an integer">>;
 describe(fds) ->
     <<"not a file descriptor, which is an integer, nor a list of such and of {FD, Mode}">>;
+describe({fds, Wrong}) ->
+    io_lib:format("a list with ~0tP in it, which is neither a file descriptor nor {FD, Mode}", [Wrong, 10]);
 describe(timeout) ->
     <<"not a timeout, which is infinity or a number of milliseconds from 0">>;
 describe(timeout_option) ->

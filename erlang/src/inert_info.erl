@@ -9,6 +9,10 @@
 
 -type row() :: {FD :: string(), What :: string(), Kind :: string(), Owner :: string(), Waiting :: string()}.
 
+%% Wider columns are shortened, so that a line of the table stays a line.
+-define(WHAT_WIDTH, 79).
+-define(OWNER_WIDTH, 41).
+
 -spec port(prim_inert:prim_inert()) -> inert:info() | {error, closed}.
 port(Name) ->
     case {inert_drv:info(Name), to_port(Name)} of
@@ -60,7 +64,7 @@ description(FD, [Type]) ->
 print(Port) ->
     case {port(Port), all(Port, 0, [])} of
         {#{pollset := Pollset, armed := Armed, fds := FDs, delivered := Delivered}, {ok, Waiters}} ->
-            io:format("~p, pollset ~s: ~b waiting for ~b fds, ~b notifications so far~n", [
+            io:format("~tp, pollset ~s: ~b waiting for ~b fds, ~b notifications so far~n", [
                 Port, Pollset, Armed, FDs, Delivered
             ]),
             table([row(Port, Waiter) || Waiter <- Waiters]);
@@ -93,28 +97,65 @@ table(Rows) ->
 
 -spec row(prim_inert:prim_inert(), inert_drv:waiter()) -> row().
 row(Port, {FD, Kind, Pid, Waiting}) ->
-    {integer_to_list(FD), what(Port, FD), atom_to_list(Kind), owner(Pid), time(Waiting)}.
+    What = shorten(what(Port, FD), ?WHAT_WIDTH),
+    {integer_to_list(FD), What, atom_to_list(Kind), shorten(owner(Pid), ?OWNER_WIDTH), time(Waiting)}.
 
 -spec what(prim_inert:prim_inert(), inert:fd()) -> string().
 what(Port, FD) ->
     case inert_drv:describe(Port, FD) of
         {ok, Words} -> what(description(FD, Words));
+        %% By its number, which is all that is known of it.
+        {error, ebadf} -> "(closed)";
         {error, Errno} -> atom_to_list(Errno)
     end.
 
 -spec what(map()) -> string().
 what(#{type := socket, domain := Domain, style := Style} = Socket) ->
-    Peer =
+    Sides =
         case Socket of
-            #{peer := Address} -> " - " ++ Address;
-            #{} -> ""
+            #{local := Local, peer := Peer} -> [Local, "-", Peer];
+            #{local := Local} -> [Local];
+            #{peer := Peer} -> ["-", Peer];
+            #{} -> []
         end,
-    Domain ++ " " ++ atom_to_list(Style) ++
-        lists:append([" " ++ Local || #{local := Local} <- [Socket]]) ++ Peer;
+    lists:flatten(lists:join(" ", [Domain, atom_to_list(Style) | Sides]));
 what(#{type := Type, path := Path}) ->
-    lists:flatten(io_lib:format("~s ~ts", [Type, Path]));
+    case {Type, printable(Path)} of
+        {anonymous, "anon_inode:" ++ Name} -> string:trim(Name, both, "[]");
+        %% pipe:[1234] says it twice.
+        {pipe, "pipe:" ++ _ = Name} -> Name;
+        {anonymous, Name} -> Name;
+        {character_device, Name} -> "device " ++ Name;
+        {block_device, Name} -> "device " ++ Name;
+        {_, Name} -> atom_to_list(Type) ++ " " ++ Name
+    end;
 what(#{type := Type}) ->
     atom_to_list(Type).
+
+%% A path may have any bytes: none of them breaks the table, or the terminal.
+-spec printable(file:filename_all()) -> string().
+printable(Path) when is_binary(Path) ->
+    case unicode:characters_to_list(Path) of
+        Text when is_list(Text) -> printable(Text);
+        _NotUtf8 -> printable(binary_to_list(Path))
+    end;
+printable(Path) ->
+    lists:flatmap(fun escape/1, Path).
+
+-spec escape(char()) -> string().
+escape(Char) when Char >= $\s, Char =< $~; Char > 16#9f -> [Char];
+escape(Char) -> lists:flatten(io_lib:format("\\x~2.16.0b", [Char])).
+
+%% What tells one from another is at the beginning and at the end.
+-spec shorten(string(), pos_integer()) -> string().
+shorten(Text, Width) ->
+    case string:length(Text) of
+        Length when Length > Width ->
+            Half = (Width - 3) div 2,
+            lists:flatten([string:slice(Text, 0, Half), "...", string:slice(Text, Length - Half)]);
+        _ ->
+            Text
+    end.
 
 -spec owner(pid()) -> string().
 owner(Pid) ->

@@ -21,6 +21,9 @@
 %% The name of the service's port.
 -define(SERVICE, inert).
 
+%% In milliseconds.
+-define(LOOK_AGAIN, 10).
+
 %% The start options of the application's environment.
 -spec options() -> [prim_inert:start_option()].
 options() ->
@@ -29,21 +32,25 @@ options() ->
         undefined -> []
     end.
 
-%% The options of inert:child_spec/1.
+%% The options of inert:child_spec/1. The first of several values for one counts.
 -spec child_options(term()) -> {ok, atom(), [prim_inert:start_option()]} | error.
-child_options([{name, Name} | Options]) when is_atom(Name), Name =/= undefined ->
-    case child_options(Options) of
-        {ok, ?SERVICE, StartOptions} -> {ok, Name, StartOptions};
-        Other -> Other
+child_options(Options) ->
+    child_options(Options, [], []).
+
+-spec child_options(term(), [atom()], [prim_inert:start_option()]) ->
+    {ok, atom(), [prim_inert:start_option()]} | error.
+child_options([{name, Name} | Options], Names, StartOptions) when is_atom(Name), Name =/= undefined ->
+    child_options(Options, [Name | Names], StartOptions);
+child_options([{pollset, _} = Option | Options], Names, StartOptions) ->
+    case inert_args:start_options([Option]) of
+        ok -> child_options(Options, Names, [Option | StartOptions]);
+        error -> error
     end;
-child_options([{pollset, _} = Option | Options]) ->
-    case {inert_args:start_options([Option]), child_options(Options)} of
-        {ok, {ok, Name, StartOptions}} -> {ok, Name, [Option | StartOptions]};
-        _ -> error
-    end;
-child_options([]) ->
-    {ok, ?SERVICE, []};
-child_options(_) ->
+child_options([], [], StartOptions) ->
+    {ok, ?SERVICE, lists:reverse(StartOptions)};
+child_options([], Names, StartOptions) ->
+    {ok, lists:last(Names), lists:reverse(StartOptions)};
+child_options(_, _Names, _StartOptions) ->
     error.
 
 -spec child_spec(atom(), [prim_inert:start_option()]) -> supervisor:child_spec().
@@ -65,37 +72,69 @@ start_link(Name, Options) ->
 %% else with the calling process as the port's owner.
 -spec start_service([prim_inert:start_option()]) -> ok.
 start_service(Options) ->
-    try supervisor:start_child(inert_sup, child_spec(?SERVICE, Options)) of
+    Start = fun() -> supervisor:start_child(inert_sup, child_spec(?SERVICE, Options)) end,
+    case ask_supervisor(Start) of
         {ok, _} ->
             ok;
-        {error, {already_started, _}} ->
-            ok;
+        {error, {already_started, Server}} ->
+            case serves(Server) of
+                true -> ok;
+                false -> start_service(Options)
+            end;
         {error, already_present} ->
-            %% It is being restarted, or could not be.
-            _ = supervisor:delete_child(inert_sup, ?MODULE),
+            %% It has ended, but its specification is there.
+            _ = ask_supervisor(fun() -> supervisor:delete_child(inert_sup, ?MODULE) end),
             start_service(Options);
-        {error, Reason} ->
-            error(Reason)
-    catch
-        exit:{noproc, _} -> start_unsupervised(Options)
+        {error, {Reason, _Child}} ->
+            error(Reason);
+        no_supervisor ->
+            start_unsupervised(Options)
     end.
+
+%% Whether the server has its port. One whose port has just closed ends, and is
+%% restarted; nobody is told that it is started meanwhile.
+-spec serves(pid() | {restarting, pid()}) -> boolean().
+serves(Server) when is_pid(Server) ->
+    try
+        gen_server:call(Server, serves, infinity)
+    catch
+        exit:_ -> false
+    end;
+serves({restarting, _}) ->
+    false.
 
 -spec stop_service() -> ok.
 stop_service() ->
-    try
-        _ = supervisor:terminate_child(inert_sup, ?MODULE),
-        _ = supervisor:delete_child(inert_sup, ?MODULE),
-        ok
-    catch
-        exit:{noproc, _} -> ok
-    end,
+    _ = ask_supervisor(fun() -> supervisor:terminate_child(inert_sup, ?MODULE) end),
+    _ = ask_supervisor(fun() -> supervisor:delete_child(inert_sup, ?MODULE) end),
     %% In a supervision tree of the user's, whose transient child it is.
     try
         gen_server:stop(?MODULE)
     catch
         exit:_ -> ok
     end,
-    prim_inert:stop(?SERVICE).
+    stop_unsupervised().
+
+-spec stop_unsupervised() -> ok.
+stop_unsupervised() ->
+    Port = whereis(?SERVICE),
+    Server = whereis(?MODULE),
+    case is_port(Port) andalso erlang:port_info(Port, connected) of
+        %% The application has been started meanwhile.
+        {connected, Server} -> stop_service();
+        {connected, _} -> prim_inert:stop(Port);
+        _ -> ok
+    end.
+
+%% The application may be stopping at any time: the supervisor is not there, or goes
+%% while it is asked.
+-spec ask_supervisor(fun(() -> Answer)) -> Answer | no_supervisor.
+ask_supervisor(Question) ->
+    try
+        Question()
+    catch
+        exit:{_Reason, {gen_server, call, _}} -> no_supervisor
+    end.
 
 %% The port is to outlive its opener, so that one unlinks it; and it is registered
 %% by then or closed, even if its opener is killed between any two lines of this.
@@ -108,8 +147,12 @@ start_unsupervised(Options) ->
             Guard ! {opened, Port},
             unlink(Port),
             case register_port(?SERVICE, Port) of
-                true -> ok;
-                false -> prim_inert:stop(Port)
+                true ->
+                    ok;
+                false ->
+                    ok = prim_inert:stop(Port),
+                    is_pid(whereis(?SERVICE)) andalso error({name_taken, ?SERVICE, whereis(?SERVICE)}),
+                    ok
             end
     after
         Guard ! done
@@ -145,13 +188,13 @@ guard(Monitor, Port) ->
 
 %% The process that owns the service's port under the supervisor.
 
--type state() :: {Name :: atom(), port()}.
+-type state() :: {Name :: atom(), [prim_inert:start_option()], port(), opened | adopted}.
 
 -spec init({atom(), [prim_inert:start_option()]}) -> {ok, state()} | {stop, term()}.
 init({Name, Options}) ->
     process_flag(trap_exit, true),
     try own(Name, Options) of
-        {ok, Port} -> {ok, {Name, Port}};
+        {How, Port} -> {ok, {Name, Options, Port, How}};
         taken -> {stop, {name_taken, Name, whereis(Name)}}
     catch
         error:{driver_load_failed, _Path, _Text} = Reason ->
@@ -163,27 +206,61 @@ init({Name, Options}) ->
     end.
 
 %% A service that was started by hand goes on, with those who wait on it.
--spec own(atom(), [prim_inert:start_option()]) -> {ok, port()} | taken.
+-spec own(atom(), [prim_inert:start_option()]) -> {opened | adopted, port()} | taken.
 own(Name, Options) ->
     case whereis(Name) of
         undefined ->
             {ok, Port} = prim_inert:start(Options),
             case register_port(Name, Port) of
                 true ->
-                    {ok, Port};
+                    {opened, Port};
                 false ->
                     ok = close(Port),
                     own(Name, Options)
             end;
-        Port when is_port(Port), Name =:= ?SERVICE ->
-            try erlang:port_connect(Port, self()) of
-                true -> {ok, Port}
-            catch
-                error:badarg -> own(Name, Options)
+        Port when is_port(Port) ->
+            case erlang:port_info(Port, links) of
+                undefined ->
+                    own(Name, Options);
+                {links, Links} ->
+                    case lists:all(fun is_process_alive/1, [Pid || Pid <- Links, is_pid(Pid)]) of
+                        true -> take_over(Name, Port, Options);
+                        false -> await_end(Name, Port, Options)
+                    end
             end;
         _ ->
             taken
     end.
+
+-spec take_over(atom(), port(), [prim_inert:start_option()]) -> {opened | adopted, port()} | taken.
+take_over(?SERVICE = Name, Port, Options) ->
+    case erlang:port_info(Port, name) of
+        {name, "inert_drv" ++ _} ->
+            try erlang:port_connect(Port, self()) of
+                true -> {adopted, Port}
+            catch
+                error:badarg -> own(Name, Options)
+            end;
+        {name, _} ->
+            taken;
+        undefined ->
+            own(Name, Options)
+    end;
+take_over(_Name, _Port, _Options) ->
+    taken.
+
+%% Whoever owned the port is dead, and the port has not heard of it yet: a server
+%% before this one that was killed, for example. The signal is under way.
+-spec await_end(atom(), port(), [prim_inert:start_option()]) -> {opened | adopted, port()} | taken.
+await_end(Name, Port, Options) ->
+    Monitor = monitor(port, Port),
+    receive
+        {'DOWN', Monitor, port, _, _} -> ok
+    after ?LOOK_AGAIN ->
+        %% It may not have been the owner, and have ended normally.
+        demonitor(Monitor, [flush])
+    end,
+    own(Name, Options).
 
 %% Closes a port, and takes the word of it out of the mailbox.
 -spec close(port()) -> ok.
@@ -195,7 +272,9 @@ close(Port) ->
     after 0 -> ok
     end.
 
--spec handle_call(term(), gen_server:from(), state()) -> {reply, {error, unknown_call}, state()}.
+-spec handle_call(term(), gen_server:from(), state()) -> {reply, boolean() | {error, unknown_call}, state()}.
+handle_call(serves, _From, {_Name, _Options, Port, _How} = State) ->
+    {reply, erlang:port_info(Port, connected) =/= undefined, State};
 handle_call(_Request, _From, State) ->
     {reply, {error, unknown_call}, State}.
 
@@ -204,11 +283,17 @@ handle_cast(_Request, State) ->
     {noreply, State}.
 
 -spec handle_info(term(), state()) -> {noreply, state()} | {stop, term(), state()}.
-handle_info({'EXIT', Port, Reason}, {_Name, Port} = State) ->
+handle_info({'EXIT', Port, normal}, {?SERVICE = Name, Options, Port, adopted} = State) ->
+    %% Whoever stopped what was started by hand had not seen the application start.
+    case init({Name, Options}) of
+        {ok, Started} -> {noreply, Started};
+        {stop, Reason} -> {stop, Reason, State}
+    end;
+handle_info({'EXIT', Port, Reason}, {_Name, _Options, Port, _How} = State) ->
     {stop, {port_closed, Reason}, State};
 handle_info(_Message, State) ->
     {noreply, State}.
 
 -spec terminate(term(), state()) -> ok.
-terminate(_Reason, {_Name, Port}) ->
+terminate(_Reason, {_Name, _Options, Port, _How}) ->
     prim_inert:stop(Port).
