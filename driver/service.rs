@@ -113,6 +113,15 @@ struct Poll<P> {
     entries: SmallVec<[Entry; 1]>,
 }
 
+/// What becomes of a fd: waiters of a process for `kinds` in the place of those that
+/// it had for `before`.
+#[derive(Clone, Copy)]
+struct Change {
+    fd: i32,
+    kinds: Kinds,
+    before: Kinds,
+}
+
 /// Waiters that one message tells of. Who wants more asks again.
 const WAITERS_PER_MESSAGE: usize = 512;
 
@@ -415,26 +424,33 @@ impl<P: Copy + Eq + Hash> Service<P> {
         polled: &[PollFd],
         notify: Notify,
     ) -> Result<bool, Offence> {
-        let after = |(entry, one): (&Entry, &PollFd)| Entry {
-            fd: entry.fd,
-            kinds: entry.kinds - one.ready(),
+        let change = |(&Entry { fd, kinds }, one): (&Entry, &PollFd)| {
+            let mine = self.table.armed_by(fd, caller);
+            Change {
+                fd,
+                kinds: kinds - one.ready(),
+                before: match notify {
+                    Notify::Event => mine,
+                    Notify::Poll(_) => mine & kinds,
+                },
+            }
         };
         let alone = asked.entries.len() == 1;
-        let wanted = asked.entries.iter().zip(polled).map(after);
-        let wanted: SmallVec<[Entry; 1]> = wanted.collect();
+        let changes = asked.entries.iter().zip(polled).map(change);
+        let changes: SmallVec<[Change; 1]> = changes.collect();
         let mut gone: SmallVec<[Entry; 1]> = SmallVec::new();
-        if wanted.iter().any(|entry| !entry.kinds.is_empty()) {
+        if changes.iter().any(|change| !change.kinds.is_empty()) {
             if !self.table.knows(caller) {
                 if !host.monitor(caller) {
                     return Ok(false);
                 }
                 self.table.add(caller);
             }
-            let watched = self.watch(host, caller, &wanted, notify, &mut gone);
+            let watched = self.watch(host, &changes, &mut gone);
             if let Err((count, errno, fd)) = watched {
                 // What is watched beside what the table says, is watched no more.
-                for entry in &wanted[..count] {
-                    self.follow(host, &[entry.fd]);
+                for change in &changes[..count] {
+                    self.follow(host, &[change.fd]);
                 }
                 for entry in gone {
                     self.evict(host, entry.fd);
@@ -450,8 +466,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
             }
         }
         let mut left: SmallVec<[i32; 1]> = SmallVec::new();
-        for (entry, &Entry { fd, kinds }) in asked.entries.iter().zip(&wanted) {
-            let before = self.replaced(caller, *entry, notify);
+        for &Change { fd, kinds, before } in &changes {
             if !(before - kinds).is_empty() && (kinds.is_empty() || !alone) {
                 left.push(fd);
             }
@@ -460,7 +475,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
             }
         }
         let since = sys::milliseconds();
-        for &Entry { fd, kinds } in &wanted {
+        for &Change { fd, kinds, .. } in &changes {
             for kind in kinds.iter() {
                 let armed = self.table.arm(fd, kind, caller, Waiting { notify, since });
                 debug_assert!(armed, "{kind:?} of fd {fd} was not free");
@@ -476,15 +491,6 @@ impl<P: Copy + Eq + Hash> Service<P> {
         Ok(true)
     }
 
-    /// The caller's waiters that a new one takes the place of.
-    fn replaced(&self, caller: P, asked: Entry, notify: Notify) -> Kinds {
-        let mine = self.table.armed_by(asked.fd, caller);
-        match notify {
-            Notify::Event => mine,
-            Notify::Poll(_) => mine & asked.kinds,
-        }
-    }
-
     /// Has the pollset watch what is wanted. If something is refused: how many
     /// were done before it. For one fd alone it is exactly what the table will say;
     /// for several it is no less than what it says now, for the case that a later
@@ -493,20 +499,17 @@ impl<P: Copy + Eq + Hash> Service<P> {
     fn watch<H: Host<Pid = P>>(
         &mut self,
         host: &H,
-        caller: P,
-        wanted: &[Entry],
-        notify: Notify,
+        changes: &[Change],
         gone: &mut SmallVec<[Entry; 1]>,
     ) -> Result<(), (usize, Errno, i32)> {
-        let alone = wanted.len() == 1;
-        for (count, entry) in wanted.iter().enumerate() {
-            let Entry { fd, kinds } = *entry;
+        let alone = changes.len() == 1;
+        for (count, &Change { fd, kinds, before }) in changes.iter().enumerate() {
             if kinds.is_empty() {
                 continue;
             }
             let armed = self.table.armed(fd);
             let kept = match alone {
-                true => armed - self.replaced(caller, *entry, notify),
+                true => armed - before,
                 false => armed,
             };
             match self.pollset.arm(host, fd, kept | kinds) {
