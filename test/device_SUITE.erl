@@ -61,7 +61,20 @@
 -export([a_ping_ends_when_inert_does/1]).
 -export([bad_arguments_are_badarg/1]).
 
+%% netlink
+-export([what_there_is_comes_first/1]).
+-export([links_come_change_and_go/1]).
+-export([addresses_come_and_go/1]).
+-export([leaving_a_bridge_is_not_going/1]).
+-export([events_come_only_when_asked_for/1]).
+-export([an_overflow_is_a_resync/1]).
+-export([the_picture_is_right_after_a_storm/1]).
+-export([a_watcher_goes_with_its_owner/1]).
+-export([a_watcher_ends_when_inert_does/1]).
+
 %% packets
+-export([any_bytes_are_events_or_none/1]).
+-export([netlink_options_are_checked/1]).
 -export([a_request_has_its_reply/1]).
 -export([whatever_is_wrong_with_a_packet_is_ignored/1]).
 -export([any_bytes_at_all_are_taken/1]).
@@ -128,6 +141,17 @@ topics() ->
             a_late_reply_is_no_reply,
             many_pings_at_once,
             a_ping_ends_when_inert_does
+        ]},
+        {netlink, [
+            what_there_is_comes_first,
+            links_come_change_and_go,
+            addresses_come_and_go,
+            leaving_a_bridge_is_not_going,
+            events_come_only_when_asked_for,
+            an_overflow_is_a_resync,
+            the_picture_is_right_after_a_storm,
+            a_watcher_goes_with_its_owner,
+            a_watcher_ends_when_inert_does
         ]}
     ].
 
@@ -138,17 +162,19 @@ packets() ->
         whatever_is_wrong_with_a_packet_is_ignored,
         any_bytes_at_all_are_taken,
         bad_options_are_badarg,
-        bad_arguments_are_badarg
+        bad_arguments_are_badarg,
+        any_bytes_are_events_or_none,
+        netlink_options_are_checked
     ].
 
 init_per_suite(Config) ->
-    _ = code:ensure_modules_loaded([serial, tun, ping, file, os, string, rand, peer]),
+    _ = code:ensure_modules_loaded([serial, tun, ping, netlink, file, os, string, rand, peer]),
     [{namespace, namespace()} | inert_test:init_per_suite(Config)].
 
 end_per_suite(Config) ->
     inert_test:end_per_suite(Config).
 
-init_per_group(Group, Config) when Group =:= tun; Group =:= ping ->
+init_per_group(Group, Config) when Group =:= tun; Group =:= ping; Group =:= netlink ->
     case proplists:get_value(namespace, Config) of
         {skip, _Why} = Skip -> Skip;
         Command -> tun_in(Command, Config)
@@ -594,6 +620,8 @@ the_host_ends_when_inert_does(Config) ->
     in_network(Config, fun() ->
         process_flag(trap_exit, true),
         {ok, Host} = tun:start_link(#{address => {192, 0, 2, 2}}),
+        %% By now it waits.
+        _ = tun:device(Host),
         ok = inert:stop(),
         receive
             {'EXIT', Host, Reason} -> ?assertMatch({inert, _}, Reason)
@@ -806,6 +834,288 @@ to_machine(Tun, <<TypeAndCode:2/binary, Rest/binary>>) ->
     Packet = <<(Header(16#ffff - ones_sum(Header(0))))/binary, Message/binary>>,
     {ok, _} = fdio:write(Tun, Packet).
 
+%%% netlink
+
+what_there_is_comes_first(Config) ->
+    in_network(Config, fun() ->
+        {ok, Watcher} = netlink:start_link(),
+        ?assertEqual([resync], next(Watcher)),
+        Loopback = {new_link, #{
+            index => 1,
+            name => <<"lo">>,
+            mtu => 65536,
+            flags => [loopback],
+            operstate => down,
+            mac => <<0:48>>
+        }},
+        ?assertEqual([Loopback, synced], until_event(Watcher, synced)),
+        ok = netlink:stop(Watcher)
+    end).
+
+links_come_change_and_go(Config) ->
+    in_network(Config, fun() ->
+        Watcher = synced_watcher(#{}),
+        ip("tuntap add dev try mode tap"),
+        #{index := Index, mac := <<_:6/binary>>, mtu := 1500} = Link = link_with(Watcher, name, <<"try">>),
+        ?assertNot(lists:member(up, maps:get(flags, Link))),
+        ip("link set try address 02:00:00:00:00:07"),
+        ?assertMatch(#{index := Index}, link_with(Watcher, mac, <<2, 0, 0, 0, 0, 7>>)),
+        ip("link set try mtu 1400"),
+        ?assertMatch(#{index := Index, name := <<"try">>}, link_with(Watcher, mtu, 1400)),
+        ip("link set try name fresh"),
+        ?assertMatch(#{index := Index, mtu := 1400}, link_with(Watcher, name, <<"fresh">>)),
+        ip("link set fresh up"),
+        Up = fun({new_link, #{index := I, flags := Flags}}) -> I =:= Index andalso lists:member(up, Flags); (_) -> false end,
+        ?assertMatch({new_link, #{operstate := down}}, until_is(Watcher, Up)),
+        ip("link delete fresh"),
+        Gone = fun({del_link, _}) -> true; (_) -> false end,
+        ?assertMatch({del_link, #{index := Index, name := <<"fresh">>}}, until_is(Watcher, Gone)),
+        ok = netlink:stop(Watcher)
+    end).
+
+addresses_come_and_go(Config) ->
+    in_network(Config, fun() ->
+        ip("tuntap add dev try mode tun"),
+        Watcher = synced_watcher(#{}),
+        Next = fun(Kind) -> until_is(Watcher, fun(Event) -> element(1, Event) =:= Kind end) end,
+        ip("address add 192.0.2.1/24 dev try"),
+        {new_address, #{index := Index} = V4} = Next(new_address),
+        ?assertEqual(
+            #{index => Index, address => {192, 0, 2, 1}, prefix_length => 24, scope => universe, flags => [permanent]},
+            V4
+        ),
+        ip("address add 192.0.2.5 peer 198.51.100.9/32 dev try"),
+        ?assertMatch(
+            {new_address, #{index := Index, address := {192, 0, 2, 5}, peer := {198, 51, 100, 9}, prefix_length := 32}},
+            Next(new_address)
+        ),
+        ip("address del 192.0.2.1/24 dev try"),
+        ?assertEqual({del_address, V4}, Next(del_address)),
+        ip("link set try up"),
+        ip("address add 2001:db8::1/64 dev try nodad"),
+        Global = fun({new_address, #{address := {16#2001, 16#db8, 0, 0, 0, 0, 0, 1}}}) -> true; (_) -> false end,
+        ?assertMatch({new_address, #{index := Index, prefix_length := 64, scope := universe}}, until_is(Watcher, Global)),
+        %% Somebody who looks now sees the same.
+        Second = synced_watcher(#{}),
+        ok = netlink:stop(Second),
+        ok = netlink:stop(Watcher)
+    end).
+
+%% The kernel sends both with the same message.
+leaving_a_bridge_is_not_going(Config) ->
+    in_network(Config, fun() ->
+        case command("ip", ["link", "add", "bridge", "type", "bridge"]) of
+            {0, _} ->
+                ip("tuntap add dev try mode tap"),
+                Watcher = synced_watcher(#{}),
+                ip("link set try master bridge"),
+                ip("link set try nomaster"),
+                ip("link set try mtu 1400"),
+                Events = until_event(Watcher, fun(Event) ->
+                    case Event of
+                        {new_link, #{mtu := 1400}} -> true;
+                        _ -> false
+                    end
+                end),
+                ?assertEqual([], [Link || {del_link, _} = Link <- Events]),
+                ok = netlink:stop(Watcher);
+            {_, Said} ->
+                io:format("no bridges here: ~s", [Said])
+        end
+    end).
+
+events_come_only_when_asked_for(Config) ->
+    in_network(Config, fun() ->
+        {ok, Watcher} = netlink:start_link(),
+        ip("tuntap add dev try mode tun"),
+        _ = sys:get_state(Watcher),
+        no_message(),
+        [netlink:next(Watcher) || _ <- [1, 2, 3]],
+        _ = sys:get_state(Watcher),
+        receive
+            {netlink, Watcher, [resync]} -> ok
+        end,
+        _ = until_event(Watcher, synced),
+        netlink:next(Watcher),
+        netlink:next(Watcher),
+        _ = sys:get_state(Watcher),
+        ?assert(inert_test:is_quiet()),
+        no_message(),
+        ip("link set try mtu 1400"),
+        ip("link set try mtu 1300"),
+        receive
+            {netlink, Watcher, [{new_link, #{mtu := 1400}} | _]} -> ok
+        end,
+        _ = sys:get_state(Watcher),
+        no_message(),
+        ?assertMatch(#{name := <<"try">>}, link_with(Watcher, mtu, 1300)),
+        ok = netlink:stop(Watcher)
+    end).
+
+an_overflow_is_a_resync(Config) ->
+    in_network(Config, fun() ->
+        ip("tuntap add dev try mode tun"),
+        Watcher = synced_watcher(#{rcvbuf => 1}),
+        [ip("link set try mtu " ++ integer_to_list(Mtu)) || Mtu <- lists:seq(1301, 1330)],
+        Missed = until_event(Watcher, resync),
+        ?assert(length(Missed) < 30),
+        Picture = until_event(Watcher, synced),
+        ?assertEqual([1330], [Mtu || {new_link, #{name := <<"try">>, mtu := Mtu}} <- Picture]),
+        ?assertEqual(2, length([Link || {new_link, Link} <- Picture])),
+        %% And it goes on.
+        ip("link set try mtu 1400"),
+        ?assertMatch(#{name := <<"try">>}, link_with(Watcher, mtu, 1400)),
+        ok = netlink:stop(Watcher)
+    end).
+
+%% Links and addresses that come and go while one reads, with a socket that is too small.
+the_picture_is_right_after_a_storm(Config) ->
+    in_network(Config, fun() ->
+        Watcher = synced_watcher(#{rcvbuf => 1}),
+        Storm = run(fun() ->
+            _ = [
+                begin
+                    Name = "try" ++ integer_to_list(N rem 5),
+                    _ = ip_try(["tuntap", "add", "dev", Name, "mode", "tun"]),
+                    _ = ip_try(["link", "set", Name, "mtu", integer_to_list(1300 + N)]),
+                    _ = ip_try(["address", "add", "192.0.2." ++ integer_to_list(N) ++ "/24", "dev", Name]),
+                    N rem 3 =:= 0 andalso ip_try(["link", "delete", Name])
+                end
+             || N <- lists:seq(1, 60)
+            ],
+            ip("link add name last type veth peer name end")
+        end),
+        Names = picture(Watcher, <<"last">>),
+        _ = result(Storm),
+        {ok, Interfaces} = net:if_names(),
+        ?assertEqual(lists:sort([list_to_binary(Name) || {_, Name} <- Interfaces]), Names),
+        ok = netlink:stop(Watcher)
+    end).
+
+a_watcher_goes_with_its_owner(Config) ->
+    in_network(Config, fun() ->
+        Before = inert_test:fds(),
+        Owner = run(fun() ->
+            Watcher = synced_watcher(#{}),
+            netlink:next(Watcher),
+            Watcher
+        end),
+        Watcher = result(Owner),
+        until(fun() -> not is_process_alive(Watcher) end),
+        until(fun() -> inert_test:fds() =:= Before end),
+        ok = netlink:next(Watcher)
+    end).
+
+a_watcher_ends_when_inert_does(Config) ->
+    in_network(Config, fun() ->
+        process_flag(trap_exit, true),
+        Watcher = synced_watcher(#{}),
+        netlink:next(Watcher),
+        %% By now it waits.
+        _ = sys:get_state(Watcher),
+        ok = inert:stop(),
+        receive
+            {'EXIT', Watcher, Reason} -> ?assertMatch({inert, _}, Reason)
+        end
+    end).
+
+netlink_options_are_checked(_Config) ->
+    [
+        ?assertError(badarg, netlink:start_link(Bad))
+     || Bad <- [[], #{rcvbuf => 0}, #{rcvbuf => 1 bsl 31}, #{rcvbuf => a}, #{groups => 1}, #{rcvbuf => 1, groups => 1}]
+    ].
+
+any_bytes_are_events_or_none(_Config) ->
+    ?assertEqual([], netlink:events(<<>>)),
+    Attribute = fun(Type, Value) ->
+        Padding = (4 - byte_size(Value) rem 4) rem 4 * 8,
+        <<(4 + byte_size(Value)):16/native, Type:16/native, Value/binary, 0:Padding>>
+    end,
+    Message = fun(Type, Body) -> <<(16 + byte_size(Body)):32/native, Type:16/native, 0:80, Body/binary>> end,
+    Link = Message(16, <<0, 0, 0:16, 7:32/native, 1:32/native, 0:32, (Attribute(3, <<"eth0", 0>>))/binary>>),
+    Address = Message(20, <<2, 24, 0, 254, 7:32/native, (Attribute(1, <<10, 0, 0, 1>>))/binary>>),
+    Both = [
+        {new_link, #{index => 7, name => <<"eth0">>, flags => [up]}},
+        {new_address, #{index => 7, address => {10, 0, 0, 1}, prefix_length => 24, scope => host, flags => []}}
+    ],
+    ?assertEqual(Both, netlink:events(<<Link/binary, Address/binary>>)),
+    Datagram = <<Link/binary, Address/binary>>,
+    [
+        ?assert(is_list(netlink:events(binary:part(Datagram, 0, N))))
+     || N <- lists:seq(0, byte_size(Datagram))
+    ],
+    [
+        begin
+            N = rand:uniform(byte_size(Datagram)) - 1,
+            <<Before:N/binary, _, After/binary>> = Datagram,
+            ?assert(is_list(netlink:events(<<Before/binary, (rand:uniform(256) - 1), After/binary>>)))
+        end
+     || _ <- lists:seq(1, 20_000)
+    ].
+
+%% One that has told what there was.
+synced_watcher(Options) ->
+    {ok, Watcher} = netlink:start_link(Options),
+    [resync] = next(Watcher),
+    _ = until_event(Watcher, synced),
+    Watcher.
+
+next(Watcher) ->
+    ok = netlink:next(Watcher),
+    receive
+        {netlink, Watcher, Events} -> Events
+    end.
+
+%% All events up to one; those behind it in its message belong to it.
+until_event(Watcher, Wanted) when is_function(Wanted) ->
+    Events = next(Watcher),
+    case lists:any(Wanted, Events) of
+        true -> Events;
+        false -> Events ++ until_event(Watcher, Wanted)
+    end;
+until_event(Watcher, Wanted) ->
+    until_event(Watcher, fun(Event) -> Event =:= Wanted end).
+
+until_is(Watcher, Wanted) ->
+    hd(lists:filter(Wanted, until_event(Watcher, Wanted))).
+
+link_with(Watcher, Key, Value) ->
+    Is = fun
+        ({new_link, Link}) -> maps:get(Key, Link, none) =:= Value;
+        (_) -> false
+    end,
+    {new_link, Link} = until_is(Watcher, Is),
+    Link.
+
+%% The names that a reader who keeps the rule has, once this one is among them.
+picture(Watcher, Last) ->
+    picture(Watcher, Last, {synced, #{}}).
+
+picture(Watcher, Last, Picture) ->
+    Names = fun(Links) -> lists:sort([Name || #{name := Name} <- maps:values(Links)]) end,
+    Now = {_, NowLinks} = lists:foldl(
+        fun
+            (resync, _) -> {resync, #{}};
+            (synced, {_, Links}) -> {synced, Links};
+            ({new_link, #{index := Index} = Link}, {Phase, Links}) -> {Phase, Links#{Index => Link}};
+            ({del_link, #{index := Index}}, {Phase, Links}) -> {Phase, maps:remove(Index, Links)};
+            (_Address, Same) -> Same
+        end,
+        Picture,
+        next(Watcher)
+    ),
+    case {element(1, Now), lists:member(Last, Names(NowLinks))} of
+        {synced, true} -> Names(NowLinks);
+        _NotYet -> picture(Watcher, Last, Now)
+    end.
+
+ip(Words) ->
+    {0, _} = command("ip", string:lexemes(Words, " ")).
+
+%% What the storm has taken away may be missing.
+ip_try(Arguments) ->
+    command("ip", Arguments).
+
 %%% packets
 
 -define(HOST, #{address => {192, 0, 2, 2}, kind => tun, mac => <<2, 0, 0, 0, 0, 1>>}).
@@ -917,7 +1227,7 @@ in_network(Before, Config, Fun) ->
 
 tidily(Pollset, Fun) ->
     ok = application:set_env(inert, pollset, Pollset),
-    _ = code:ensure_modules_loaded([inert, prim_inert, inert_drv, fdio, tun, ping, rand, crypto, inert_test]),
+    _ = code:ensure_modules_loaded([inert, prim_inert, inert_drv, fdio, tun, ping, netlink, rand, crypto, inert_test]),
     Before = inert_test:fds(),
     ok = inert:start(),
     _ = Fun(),
