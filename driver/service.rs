@@ -279,6 +279,17 @@ impl<P: Copy + Eq + Hash> Service<P> {
             self.claim(host, caller, fd, kinds)?;
             polled.push(PollFd::new(fd, kinds | self.priority(fd)));
         }
+        // Before poll(2), by which a file may forget what the refused set would not tell.
+        if polled.len() > 1
+            && asked
+                .entries
+                .iter()
+                .any(|e| e.kinds.contains(Kind::Priority))
+        {
+            if let Some(bad) = polled.iter().find(|one| !sys::is_open(one.fd())) {
+                return Err((Errno::EBADF, bad.fd()));
+            }
+        }
         if let Err(errno) = sys::poll(polled) {
             // EINVAL: more than the process may have open.
             let bad = polled.iter().find(|one| !sys::is_open(one.fd()));
