@@ -81,11 +81,11 @@ part({Pollset, {What, N}}, #{failure := none, counts := Counts} = S) ->
             calls -> inert_fuzz:run(Pollset, N);
             _ -> inert_prop:check(What, Pollset, N)
         end,
-    case {Result, inert_test:logged(), inert_test:inert_ports()} of
-        {{ok, Done}, [], []} ->
-            Known = maps:get({Pollset, What}, Counts, #{}),
+    case {Result, inert_prop:logged(Pollset), inert_test:inert_ports()} of
+        {{ok, Done}, {Passed, []}, []} ->
+            Known = add(logged, Passed, maps:get({Pollset, What}, Counts, #{})),
             S#{counts := Counts#{{Pollset, What} => maps:fold(fun add/3, Known, Done)}};
-        {{ok, _}, Logged, Ports} ->
+        {{ok, _}, {_, Logged}, Ports} ->
             S#{failure := {left, Pollset, What, {logged, Logged}, {ports, Ports}}};
         {Failed, _, _} ->
             S#{failure := {Pollset, What, Failed}}
@@ -182,7 +182,8 @@ rows() ->
         {"Control calls, random and nearly right", calls, [calls]},
         {"of which malformed", calls, [malformed]},
         {"processes that made them, and died", calls, [lives]},
-        {"events told to them", calls, [events]}
+        {"events told to them", calls, [events]},
+        {"Complaints that ERTS logged of closed numbers it watched", all, [logged]}
     ].
 
 report(#{at := At, began := Began, turns := Turns, samples := Samples, failure := Failure} = S) ->
@@ -219,6 +220,7 @@ report(#{at := At, began := Began, turns := Turns, samples := Samples, failure :
         ]
     ].
 
+row(Pollset, all, Keys, S) -> row(Pollset, both, Keys, S) + row(Pollset, calls, Keys, S);
 row(Pollset, both, Keys, S) -> row(Pollset, commands, Keys, S) + row(Pollset, programs, Keys, S);
 row(Pollset, What, Keys, S) -> total(Pollset, What, Keys, S).
 
