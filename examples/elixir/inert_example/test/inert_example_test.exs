@@ -7,9 +7,6 @@ defmodule InertExampleTest do
 
   alias InertExample.{Client, Echo}
 
-  # The fds are gen_udp's: for the pollset epoll only, see InertExample.Echo. inert's own
-  # suites run on both.
-
   @localhost {127, 0, 0, 1}
 
   doctest Echo

@@ -23,8 +23,9 @@ defmodule InertExample.Echo do
   the port; when it closes, inert's own supervisor opens another one, and the server
   asks that one. Its socket stays open meanwhile.
 
-  The file descriptor is one that the VM uses, too, for `:gen_udp`. Only inert's pollset
-  `:epoll`, the default on Linux, can share those.
+  The file descriptor is one that the VM uses, too, for `:gen_udp`. inert's pollset
+  `:epoll`, the default on Linux, can share those. With `:erts` only one of the two may wait
+  at a time: hence a passive socket, which is received from with a timeout of 0.
   """
 
   use GenServer
