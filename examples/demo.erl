@@ -90,7 +90,7 @@ parts() ->
         {"Another program's end: pidfd.erl", fun stop_program/0},
         {"A serial line: serial.erl", fun serial_line/0},
         {"ICMP: ping.erl", fun icmp/0},
-        {"A network interface: tun.erl", fun network_interface/0}
+        {"A network interface: tun.erl, netlink.erl", fun network_interface/0}
     ].
 
 %% What cannot be on this machine is no failure.
@@ -424,9 +424,16 @@ network_interface(Unshare) ->
 -spec pinged() -> no_return().
 pinged() ->
     process_flag(trap_exit, true),
+    {ok, Watcher} = netlink:start_link(),
+    synced = await_event(Watcher, fun(Event) -> Event =:= synced end),
     case tun:start_link(#{address => {192, 0, 2, 2}}) of
         {ok, Host} ->
             ok = tun:up(tun:device(Host), {192, 0, 2, 1}, 24),
+            {new_address, #{prefix_length := Length}} = await_event(Watcher, fun
+                ({new_address, #{address := IP}}) -> IP =:= {192, 0, 2, 1};
+                (_Other) -> false
+            end),
+            say("The kernel told of the new address 192.0.2.1/~b.~n", [Length]),
             {Ping, _} = start_program(os:find_executable("ping"), [
                 "-c", "5", "-i", "0.2", "-w", "30", "192.0.2.2"
             ]),
@@ -438,6 +445,19 @@ pinged() ->
         {error, Reason} ->
             say("no TUN device (~tp)~n", [Reason]),
             halt(?LEFT_OUT, [{flush, true}])
+    end.
+
+%% The first event for which the function is true.
+-spec await_event(pid(), fun((netlink:event()) -> boolean())) -> netlink:event().
+await_event(Watcher, Fun) ->
+    ok = netlink:next(Watcher),
+    receive
+        {netlink, Watcher, Events} ->
+            case lists:filter(Fun, Events) of
+                [Event | _] -> Event;
+                [] -> await_event(Watcher, Fun)
+            end
+    after ?STALLED_MS -> throw({failed, "no event of the network is told"})
     end.
 
 %%% Other programs
