@@ -5,6 +5,7 @@ use super::*;
 #[cfg(target_os = "linux")]
 use crate::pollset::epoll::Epoll;
 use crate::pollset::erts::{Erts, Selected};
+use crate::wire;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -28,6 +29,8 @@ struct Recorder {
     /// What ERTS would have selected.
     selected: RefCell<BTreeMap<i32, Kinds>>,
     full: Cell<bool>,
+    /// The one fd that ERTS refuses.
+    refused: Cell<Option<i32>>,
 }
 
 /// A process that is gone already.
@@ -35,7 +38,7 @@ const DEAD: u32 = 666;
 
 impl Select for Recorder {
     fn select(&self, fd: i32, kinds: Kinds) -> Result<(), Errno> {
-        if self.full.get() {
+        if self.full.get() || self.refused.get() == Some(fd) {
             return Err(Errno::EINVAL);
         }
         *self.selected.borrow_mut().entry(fd).or_default() |= kinds;
@@ -192,6 +195,54 @@ fn set(fd: i32, kinds: Kinds) -> Request<'static> {
     Request::Set(one(fd, kinds))
 }
 
+/// The bytes of a request of a set: its command, what is before and after the set.
+fn of_set(before: &[u8], entries: &[(i32, Kinds)], after: &[u8]) -> Vec<u8> {
+    let mut bytes = before.to_vec();
+    for (fd, kinds) in entries {
+        bytes.extend(fd.to_be_bytes());
+        bytes.extend(kinds.mode().to_be_bytes());
+    }
+    bytes.extend(after);
+    bytes
+}
+
+impl Vm {
+    fn set_all(&mut self, caller: u32, entries: &[(i32, Kinds)]) -> Result<Answer, (Errno, i32)> {
+        let bytes = of_set(&[], entries, &[]);
+        self.request_set(caller, wire::decode(7, &bytes).unwrap())
+    }
+
+    fn clear_all(&mut self, caller: u32, entries: &[(i32, Kinds)]) -> Result<Answer, (Errno, i32)> {
+        let bytes = of_set(&[], entries, &[]);
+        self.request_set(caller, wire::decode(8, &bytes).unwrap())
+    }
+
+    fn poll_all(&mut self, caller: u32, entries: &[(i32, Kinds)]) -> Result<Answer, (Errno, i32)> {
+        let count = (entries.len() as i32).to_be_bytes();
+        let bytes = of_set(&count, entries, &7i32.to_be_bytes());
+        self.request_set(caller, wire::decode(10, &bytes).unwrap())
+    }
+
+    /// Who waits, and what the pollset watches.
+    fn armed(&self, fds: &[i32]) -> Vec<(i32, Kinds, Kinds)> {
+        let of = |fd: &i32| (*fd, self.service.table.armed(*fd), self.watched(*fd));
+        fds.iter().map(of).collect()
+    }
+}
+
+/// Pairs of [`full_pair`], and the fds of their first ends.
+fn full_pairs(count: usize) -> (Vec<(UnixStream, UnixStream)>, Vec<i32>) {
+    let pairs: Vec<_> = (0..count).map(|_| full_pair()).collect();
+    let fds = pairs.iter().map(|(ours, _)| ours.as_raw_fd()).collect();
+    (pairs, fds)
+}
+
+fn nothing_armed(vm: &Vm, fds: &[i32]) {
+    let none = |fd: &i32| (*fd, Kinds::NONE, Kinds::NONE);
+    assert_eq!(vm.armed(fds), fds.iter().map(none).collect::<Vec<_>>());
+    assert_eq!((vm.service.table.len(), vm.service.polls.len()), (0, 0));
+}
+
 /// Two connected sockets, the first with a full send buffer: neither readable
 /// nor writable until the second writes or reads.
 fn full_pair() -> (UnixStream, UnixStream) {
@@ -245,6 +296,14 @@ on_both_pollsets! {
     a_spurious_event_is_armed_again
     a_stop_ends_every_poll_once
     two_ports_wait_for_the_same_fd
+    a_set_wakes_once_with_all_that_is_ready
+    a_set_that_is_ready_arms_nothing
+    one_batch_ends_two_sets
+    a_set_is_refused_with_the_fd_and_nothing_changes
+    a_set_stays_armed_where_it_ends_an_old_one
+    a_poll_that_is_replaced_leaves_nothing
+    a_cleared_fd_ends_the_set_and_frees_the_others
+    waiters_are_told_in_pages
 }
 
 fn a_ready_kind_is_told_at_once_and_not_armed(pollset: Which) {
@@ -507,4 +566,241 @@ fn two_ports_wait_for_the_same_fd(pollset: Which) {
     }
     assert_eq!(one.host.sent(), [Sent::Event(1, Kind::Read, fd)]);
     assert_eq!(two.host.sent(), [Sent::Event(2, Kind::Read, fd)]);
+}
+
+fn a_set_wakes_once_with_all_that_is_ready(pollset: Which) {
+    let mut vm = Vm::new(pollset);
+    let (pairs, fds) = full_pairs(4);
+    let entries: Vec<_> = fds.iter().map(|fd| (*fd, both())).collect();
+    assert_eq!(vm.poll_all(1, &entries), Ok(Answer::Done));
+    assert_eq!(vm.service.table.len(), 8);
+    assert_eq!(*vm.host.monitored.borrow(), [1]);
+    (&pairs[1].1).write_all(b"x").unwrap();
+    drain(&pairs[3].1);
+    (&pairs[3].1).write_all(b"x").unwrap();
+    // One event: the others are found by asking.
+    vm.fire(fds[1]);
+    let all = [(fds[1], READ), (fds[3], both())].map(|(fd, kinds)| Entry { fd, kinds });
+    assert_eq!(vm.host.sent(), [Sent::AllReady(1, all.to_vec())]);
+    nothing_armed(&vm, &fds);
+    // What ERTS reports late finds nobody.
+    vm.fire(fds[3]);
+    assert_eq!(vm.host.sent(), []);
+}
+
+fn a_set_that_is_ready_arms_nothing(pollset: Which) {
+    let mut vm = Vm::new(pollset);
+    let (pairs, fds) = full_pairs(3);
+    let entries: Vec<_> = fds.iter().map(|fd| (*fd, READ)).collect();
+    // What the caller had armed of these kinds goes, and of others it stays.
+    assert_eq!(vm.request(1, set(fds[0], both())), Ok(Answer::Done));
+    (&pairs[2].1).write_all(b"x").unwrap();
+    let all = vec![Entry {
+        fd: fds[2],
+        kinds: READ,
+    }];
+    assert_eq!(vm.poll_all(1, &entries), Ok(Answer::AllReady(all)));
+    assert_eq!(vm.armed(&fds[..1]), [(fds[0], WRITE, WRITE)]);
+    assert_eq!(vm.service.table.len(), 1);
+    assert_eq!(vm.service.polls.len(), 0);
+    assert_eq!(vm.host.sent(), []);
+}
+
+fn one_batch_ends_two_sets(pollset: Which) {
+    let mut vm = Vm::new(pollset);
+    let (pairs, fds) = full_pairs(3);
+    let [a, b, c] = fds[..] else { unreachable!() };
+    assert_eq!(vm.poll_all(1, &[(a, READ), (b, READ)]), Ok(Answer::Done));
+    assert_eq!(vm.poll_all(2, &[(b, WRITE), (c, READ)]), Ok(Answer::Done));
+    // Of the two sets' common fd, and of what each has alone.
+    for (_, theirs) in &pairs {
+        drain(theirs);
+        (&*theirs).write_all(b"x").unwrap();
+    }
+    for fd in &fds {
+        vm.fire(*fd);
+    }
+    let mut sent = vm.host.sent();
+    sent.sort_by_key(|one| matches!(one, Sent::AllReady(2, _)));
+    let all = |entries: [(i32, Kinds); 2]| entries.map(|(fd, kinds)| Entry { fd, kinds }).to_vec();
+    assert_eq!(
+        sent,
+        [
+            Sent::AllReady(1, all([(a, READ), (b, READ)])),
+            Sent::AllReady(2, all([(b, WRITE), (c, READ)])),
+        ]
+    );
+    nothing_armed(&vm, &fds);
+}
+
+/// Refused in the middle, by the pollset itself: what it was told before is taken back.
+fn a_set_is_refused_with_the_fd_and_nothing_changes(pollset: Which) {
+    let mut vm = Vm::new(pollset);
+    let (pairs, mut fds) = full_pairs(4);
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    let (refused, errno, wanted) = match pollset {
+        Which::Erts => (fds[3], Errno::EINVAL, WRITE),
+        // A regular file, of which epoll takes nothing, and which has not hung up.
+        #[cfg(target_os = "linux")]
+        Which::Epoll => (file.as_raw_fd(), Errno(libc::EPERM), Kinds::HANGUP),
+    };
+    vm.host.refused.set(Some(refused));
+    fds.truncate(3);
+    let [a, b, c] = fds[..] else { unreachable!() };
+    assert_eq!(vm.request(1, set(a, READ)), Ok(Answer::Done));
+    assert_eq!(vm.poll_all(2, &[(b, READ), (c, READ)]), Ok(Answer::Done));
+    let before = vm.armed(&fds);
+    let last = [(a, WRITE), (b, WRITE), (refused, wanted)];
+    let first = [(refused, wanted), (b, WRITE), (a, WRITE)];
+    for entries in [&last, &first] {
+        assert_eq!(vm.set_all(1, entries), Err((errno, refused)));
+        assert_eq!(vm.poll_all(1, entries), Err((errno, refused)));
+        assert_eq!(vm.poll_all(3, entries), Err((errno, refused)));
+        assert_eq!(vm.armed(&fds), before);
+        assert_eq!(vm.service.polls.len(), 1);
+    }
+    assert_eq!(vm.host.sent(), []);
+    // Nobody is told what was refused; those who waited are.
+    for (_, theirs) in &pairs[..3] {
+        drain(theirs);
+        (&*theirs).write_all(b"x").unwrap();
+    }
+    vm.fire(a);
+    if pollset == Which::Erts {
+        vm.fire(c);
+    }
+    let all = [b, c].map(|fd| Entry { fd, kinds: READ }).to_vec();
+    let mut sent = vm.host.sent();
+    sent.sort_by_key(|one| matches!(one, Sent::AllReady(..)));
+    assert_eq!(
+        sent,
+        [Sent::Event(1, Kind::Read, a), Sent::AllReady(2, all)]
+    );
+    nothing_armed(&vm, &fds);
+}
+
+fn a_set_stays_armed_where_it_ends_an_old_one(pollset: Which) {
+    let mut vm = Vm::new(pollset);
+    let (pairs, fds) = full_pairs(2);
+    let (other, other_end) = full_pair();
+    let entries = |kinds| [(fds[0], kinds), (fds[1], kinds)];
+    assert_eq!(vm.poll_all(1, &entries(READ)), Ok(Answer::Done));
+    let old = sys::duplicate(fds[1]).unwrap();
+    sys::replace_for_test(other.as_raw_fd(), fds[1]);
+    // The second ends the old poll, which had the first, too.
+    assert_eq!(vm.set_all(2, &entries(WRITE)), Ok(Answer::Done));
+    assert_eq!(vm.host.sent(), [Sent::End(1, End::BadFd(Some(fds[1])))]);
+    assert_eq!(
+        vm.armed(&fds),
+        fds.iter().map(|fd| (*fd, WRITE, WRITE)).collect::<Vec<_>>()
+    );
+    drain(&pairs[0].1);
+    drain(&other_end);
+    vm.fire(fds[0]);
+    if pollset == Which::Erts {
+        vm.fire(fds[1]);
+    }
+    let mut sent = vm.host.sent();
+    sent.sort_by_key(|one| matches!(one, Sent::Event(_, _, fd) if *fd == fds[1]));
+    assert_eq!(
+        sent,
+        [fds[0], fds[1]].map(|fd| Sent::Event(2, Kind::Write, fd))
+    );
+    sys::close(old);
+}
+
+/// A process that does not wait for its answers, over the wire.
+fn a_poll_that_is_replaced_leaves_nothing(pollset: Which) {
+    let mut vm = Vm::new(pollset);
+    let (pairs, fds) = full_pairs(3);
+    let [a, b, c] = fds[..] else { unreachable!() };
+    assert_eq!(
+        vm.poll_all(1, &[(a, READ), (b, READ), (c, READ)]),
+        Ok(Answer::Done)
+    );
+    assert_eq!(vm.poll_all(1, &[(b, both())]), Ok(Answer::Done));
+    assert_eq!(vm.service.polls.len(), 1);
+    assert_eq!(
+        vm.armed(&fds),
+        [
+            (a, Kinds::NONE, Kinds::NONE),
+            (b, both(), both()),
+            (c, Kinds::NONE, Kinds::NONE)
+        ]
+    );
+    assert_eq!(vm.set_all(1, &[(a, READ), (b, WRITE)]), Ok(Answer::Done));
+    assert_eq!(vm.service.polls.len(), 0);
+    assert_eq!(vm.armed(&fds[..2]), [(a, READ, READ), (b, WRITE, WRITE)]);
+    (&pairs[1].1).write_all(b"x").unwrap();
+    vm.fire(b);
+    assert_eq!(vm.host.sent(), []);
+    drain(&pairs[1].1);
+    vm.fire(b);
+    assert_eq!(vm.host.sent(), [Sent::Event(1, Kind::Write, b)]);
+    vm.exit(1);
+    nothing_armed(&vm, &fds);
+}
+
+fn a_cleared_fd_ends_the_set_and_frees_the_others(pollset: Which) {
+    let mut vm = Vm::new(pollset);
+    let (_pairs, fds) = full_pairs(3);
+    let [a, b, c] = fds[..] else { unreachable!() };
+    assert_eq!(
+        vm.poll_all(1, &[(a, READ), (b, both()), (c, READ)]),
+        Ok(Answer::Done)
+    );
+    assert_eq!(vm.set_all(2, &[(a, WRITE)]), Ok(Answer::Done));
+    assert_eq!(
+        vm.clear_all(3, &[(a, WRITE), (b, WRITE), (c, READ)]),
+        Ok(Answer::Done)
+    );
+    assert_eq!(vm.host.sent(), [Sent::End(1, End::Canceled(Some(b)))]);
+    nothing_armed(&vm, &fds);
+}
+
+fn waiters_are_told_in_pages(pollset: Which) {
+    let mut vm = Vm::new(pollset);
+    // Numbers of one socket: a test run may not have many files.
+    let (ours, _theirs) = full_pair();
+    let twins: Vec<_> = (0..270).map(|_| ours.try_clone().unwrap()).collect();
+    let mut fds: Vec<i32> = twins.iter().map(AsRawFd::as_raw_fd).collect();
+    fds.sort_unstable();
+    let entries: Vec<_> = fds.iter().map(|fd| (*fd, both())).collect();
+    assert_eq!(vm.set_all(1, &entries), Ok(Answer::Done));
+    let expected: Vec<_> = fds
+        .iter()
+        .flat_map(|fd| [(*fd, Kind::Read, 1), (*fd, Kind::Write, 1)])
+        .collect();
+    let (mut told, mut pages) = (Vec::new(), Vec::new());
+    let mut next = Some(0);
+    while let Some(first) = next {
+        let request = Request::Waiters { first, key: 7 };
+        assert_eq!(vm.request(2, request), Ok(Answer::Done));
+        let [Sent::Waiters(page, after)] = &vm.host.sent()[..] else {
+            panic!("not one message");
+        };
+        pages.push(page.len());
+        told.extend(page.iter().copied());
+        next = *after;
+    }
+    assert_eq!((told, pages), (expected, vec![512, 28]));
+    // An exact page has no next.
+    assert_eq!(vm.clear_all(2, &entries[256..]), Ok(Answer::Done));
+    assert_eq!(
+        vm.request(2, Request::Waiters { first: 0, key: 7 }),
+        Ok(Answer::Done)
+    );
+    let sent = vm.host.sent();
+    assert!(matches!(&sent[..], [Sent::Waiters(page, None)] if page.len() == 512));
+    assert_eq!(
+        vm.request(
+            2,
+            Request::Waiters {
+                first: i32::MIN,
+                key: 7
+            }
+        ),
+        Ok(Answer::Done)
+    );
+    assert_eq!(vm.host.sent(), sent);
 }
