@@ -20,6 +20,7 @@
 -export([numbers/0]).
 -export([workers/0]).
 -export([open/1]).
+-export([is_strict/0]).
 
 -export_type([command/0]).
 -export_type([file/0]).
@@ -137,10 +138,15 @@ mismatch(What, S) ->
 %% On the epoll pollset an event of a file that has left its number, and is open
 %% elsewhere, makes the driver look at the number, and if what is there now is
 %% ready for the same kind, the old waiter is told; and a file that comes back to
-%% where it was armed is taken for the one that has been armed there since. `strict'
+%% where it was armed is taken for the one that has been armed there since. PROP_STRICT
 %% does not let this pass.
 lenient(#{pollset := Pollset}) ->
-    Pollset =:= epoll andalso not persistent_term:get({?MODULE, strict}, false).
+    Pollset =:= epoll andalso not is_strict().
+
+%% Whether PROP_STRICT is in the environment.
+-spec is_strict() -> boolean().
+is_strict() ->
+    os:getenv("PROP_STRICT", "") =/= "".
 
 trap() ->
     case persistent_term:get({?MODULE, shrinking}, false) of
@@ -767,7 +773,7 @@ place(N, Id, #{files := Files} = S) ->
 
 %% Eventfds share an inode. epoll knows them apart all the same, unless this one was
 %% armed there before and has left its registration behind: then, and without
-%% `strict' for every file, what is armed for the file between them is taken for its
+%% PROP_STRICT for every file, what is armed for the file between them is taken for its
 %% own.
 is_alike(P, N, Id, Kind, Old, #{files := Files, pollset := Pollset, past := Past} = S) ->
     #{Old := #{kind := Other}} = Files,
