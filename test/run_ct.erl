@@ -18,6 +18,8 @@ main([Suite, LogDir]) ->
         {dir, filename:dirname(code:which(list_to_atom(Suite)))},
         {auto_compile, false},
         {logdir, LogDir},
+        %% For a VM that is slow because something watches it.
+        {multiply_timetraps, list_to_integer(os:getenv("CT_MULTIPLY_TIMETRAPS", "1"))},
         {ct_hooks, [?MODULE, {inert_cth, [{logdir, LogDir}]}]},
         {abort_if_missing_suites, true}
     ]),
