@@ -1220,7 +1220,8 @@ in_network(Before, Config, Fun) ->
     }),
     Pollset = proplists:get_value(pollset, Config),
     try
-        peer:call(Peer, erlang, apply, [fun() -> tidily(Pollset, Fun) end, []], infinity)
+        %% If Fun is ended by an exit signal, this returns, too, but something else.
+        done = peer:call(Peer, erlang, apply, [fun() -> tidily(Pollset, Fun) end, []], infinity)
     after
         peer:stop(Peer)
     end.
@@ -1232,7 +1233,8 @@ tidily(Pollset, Fun) ->
     ok = inert:start(),
     _ = Fun(),
     ok = inert:stop(),
-    until(fun() -> inert_test:fds() -- Before =:= [] end).
+    until(fun() -> inert_test:fds() -- Before =:= [] end),
+    done.
 
 ping(Arguments) ->
     command("ping", ["-n", "-W", "30" | Arguments]).
