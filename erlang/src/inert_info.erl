@@ -137,14 +137,18 @@ what(#{type := Type}) ->
 printable(Path) when is_binary(Path) ->
     case unicode:characters_to_list(Path) of
         Text when is_list(Text) -> printable(Text);
-        _NotUtf8 -> printable(binary_to_list(Path))
+        _NotUtf8 -> lists:append([escape_byte(Byte) || <<Byte>> <= Path])
     end;
 printable(Path) ->
     lists:flatmap(fun escape/1, Path).
 
 -spec escape(char()) -> string().
-escape(Char) when Char >= $\s, Char =< $~; Char > 16#9f -> [Char];
-escape(Char) -> lists:flatten(io_lib:format("\\x~2.16.0b", [Char])).
+escape(Char) when Char > 16#9f -> [Char];
+escape(Char) -> escape_byte(Char).
+
+-spec escape_byte(byte()) -> string().
+escape_byte(Byte) when Byte >= $\s, Byte =< $~ -> [Byte];
+escape_byte(Byte) -> lists:flatten(io_lib:format("\\x~2.16.0b", [Byte])).
 
 %% What tells one from another is at the beginning and at the end.
 -spec shorten(string(), pos_integer()) -> string().
