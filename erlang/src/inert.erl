@@ -229,7 +229,8 @@ fdset(FD, Options) ->
     end.
 
 %% @doc Clears `read' and `write' of the fd, as {@link fdclr/2}; or of a set what it
-%% says, `read_write' where it says nothing. Of a set all is cleared or nothing.
+%% says, `read_write' where it says nothing. It does not clear priority and hangup; name
+%% them for that. Of a set all is cleared or nothing.
 -spec fdclr(fd() | set()) -> ok | {error, error() | set_error()}.
 fdclr(FDs) ->
     case inert_args:fds(FDs, read_write) of

@@ -12,4 +12,6 @@ start_link() ->
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
-    {ok, {#{strategy => one_for_one}, [inert_server:child_spec(inert, inert_server:options())]}}.
+    %% A port that is killed is opened anew at once and has no state to spoil; only one
+    %% that cannot live is given up.
+    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [inert_server:child_spec(inert, inert_server:options())]}}.
