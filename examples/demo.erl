@@ -359,17 +359,20 @@ serial_line(Socat) ->
     {Program, OsPid} = start_program(Socat, [
         "-d", "-d", "-t", "0", "PTY,rawer,link=" ++ Tty, "SYSTEM:sed -u s/^AT/OK/"
     ]),
-    await_transfer(Program),
-    {ok, Line} = serial:open(Tty, #{speed => 115200}),
-    ok = serial:write(Line, <<"AT+GMI\n">>, ?STALLED_MS),
-    {ok, Answer} = serial:read_line(Line, ?STALLED_MS),
-    check(Answer =:= <<"OK+GMI">>, "the line answers ~tp", [Answer]),
-    ok = serial:close(Line),
-    %% Unless it has ended by itself.
-    {ok, _} = pidfd:stop(OsPid, ?STALLED_MS),
-    _ = output(Program),
-    _ = file:delete(Tty),
-    say("   ~s, set to 115200 bits/s, with sed at its other end: sent AT+GMI, received ~s.~n", [Tty, Answer]).
+    try
+        await_transfer(Program),
+        {ok, Line} = serial:open(Tty, #{speed => 115200}),
+        ok = serial:write(Line, <<"AT+GMI\n">>, ?STALLED_MS),
+        {ok, Answer} = serial:read_line(Line, ?STALLED_MS),
+        check(Answer =:= <<"OK+GMI">>, "the line answers ~tp", [Answer]),
+        ok = serial:close(Line),
+        say("   ~s, set to 115200 bits/s, with sed at its other end: sent AT+GMI, received ~s.~n", [Tty, Answer])
+    after
+        %% It waits for the next one to open its terminal.
+        {ok, _} = pidfd:stop(OsPid, ?STALLED_MS),
+        _ = output(Program),
+        _ = file:delete(Tty)
+    end.
 
 %% socat says when the terminal is there.
 -spec await_transfer(port()) -> ok.
