@@ -663,7 +663,11 @@ port_gone(P, #{ports := Ports} = S) ->
         I
      || {{P1, _}, #{waiters := Waiters}} <- maps:to_list(maps:get(regs, S)), P1 =:= P, {I, poll} <- maps:values(Waiters)
     ]),
-    S1 = lists:foldl(fun(I, Acc) -> end_poll(P, none, I, closed, Acc) end, S, Polls),
+    S0 = lists:foldl(fun(I, Acc) -> end_poll(P, none, I, closed, Acc) end, S, Polls),
+    %% What they had armed goes, too, and those who waited for files that have gone may
+    %% have been told before.
+    Armed = [N || {P1, N} <- maps:keys(maps:get(regs, S0)), P1 =:= P],
+    S1 = lists:foldl(fun(N, Acc) -> remove(fun(_, _, _) -> true end, P, N, Acc) end, S0, Armed),
     S1#{
         ports := maps:remove(P, Ports),
         regs := maps:filter(fun({P1, _}, _) -> P1 =/= P end, maps:get(regs, S1)),
