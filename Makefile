@@ -17,6 +17,8 @@ OTP =
 # For `make soak`.
 SOAK_MINUTES = 20
 
+FUZZ_SECONDS = 20
+
 # Where `make install` installs: a directory of OTP applications.
 PREFIX = /usr/local
 ERLANG_LIB_DIR = $(PREFIX)/lib/erlang/lib
@@ -28,6 +30,9 @@ help:
 	@echo 'make demo     install what is missing, build, and show it work'
 	@echo 'make test     install what is missing, and run every check and test'
 	@echo 'make test-otp OTP=27  the same with another OTP (27 or 29), in a Debian that has it'
+	@echo 'make fuzz     fuzz the decoder and the table, a minute; needs cargo-fuzz'
+	@echo 'make sanitize the Rust unit tests under AddressSanitizer and ThreadSanitizer'
+	@echo 'make valgrind short suites in a VM under valgrind'
 	@echo 'make check    only the checks: format, lints, docs, types, headers'
 	@echo 'make shell    an Erlang shell with inert, fdio and the examples loaded'
 	@echo 'make docs     the reference as HTML, in _build/docs'
@@ -107,6 +112,16 @@ test:
 test-otp:
 	@scripts/test-otp "$(OTP)" "$(ONLY)"
 
+# FUZZ_SECONDS each target; scripts/fuzz can also do one of them.
+fuzz:
+	@scripts/fuzz $(FUZZ_SECONDS)
+
+sanitize:
+	@scripts/sanitize
+
+valgrind: suites
+	@scripts/valgrind
+
 check:
 	@scripts/bootstrap test
 	@test/run --check $(ONLY)
@@ -134,5 +149,5 @@ clean: clean-driver
 clean-driver:
 	rm -rf priv target doc
 
-.PHONY: all help build need-build deps driver chunks docs install uninstall fdio examples suites demo test test-otp check bench \
+.PHONY: all help build need-build deps driver chunks docs install uninstall fdio examples suites demo test test-otp fuzz sanitize valgrind check bench \
 	bench-quick soak shell clean clean-driver
