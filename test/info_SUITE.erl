@@ -529,6 +529,12 @@ anonymous_files(_Config) ->
 those_who_wait_for_a_fd(_Config) ->
     {A, B} = full_pair(),
     Self = self(),
+    %% Of other numbers, too, one of them larger.
+    Others = [{E, F} || _ <- [1, 2], {E, F} <- [full_pair()]],
+    High = fdio:max_fds() - 2,
+    false = fdio:is_open(High),
+    ok = fdio:dup2(element(1, hd(Others)), High),
+    ok = inert:fdset([High | [E || {E, _} <- Others]]),
     Began = erlang:monotonic_time(millisecond),
     ok = inert:fdset(A, read),
     Poller = blocked(run(fun() -> inert:poll(A, write) end)),
@@ -569,7 +575,8 @@ those_who_wait_for_a_fd(_Config) ->
     ?assertMatch(#{waiters := []}, inert:info(A)),
     _ = flush(),
     _ = inert:fdclr(B),
-    close([A, B]).
+    ok = inert:fdclr([High | [E || {E, _} <- Others]]),
+    close([A, B, High | Others]).
 
 those_who_wait_at_another_port(Config) ->
     {A, B} = full_pair(),

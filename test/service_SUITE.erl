@@ -23,7 +23,8 @@
 -export([by_hand_after_the_application/1]).
 -export([the_owner_of_what_was_started_by_hand/1]).
 -export([the_owner_under_the_application/1]).
--export([the_application_takes_over_while_the_owner_dies/1]).
+-export([a_port_whose_owner_is_dying_is_not_taken_over/1]).
+-export([the_application_starts_during_a_stop/1]).
 -export([stopping_ends_those_who_wait/1]).
 -export([starts_stops_and_the_application_race/1]).
 -export([the_application_starts_while_a_port_by_hand_is_stopped/1]).
@@ -105,7 +106,8 @@ topics() ->
             by_hand_after_the_application,
             the_owner_of_what_was_started_by_hand,
             the_owner_under_the_application,
-            the_application_takes_over_while_the_owner_dies,
+            a_port_whose_owner_is_dying_is_not_taken_over,
+            the_application_starts_during_a_stop,
             stopping_ends_those_who_wait,
             starts_stops_and_the_application_race,
             the_application_starts_while_a_port_by_hand_is_stopped,
@@ -388,20 +390,49 @@ the_owner_under_the_application(Config) ->
     _ = served(pollset(Config)).
 
 %% The port of an owner that is just dying is not taken for one that goes on: that would
-%% end in a crash of the server.
-the_application_takes_over_while_the_owner_dies(Config) ->
+%% end in a crash of the server. It dies slowly, for it has a large table to leave.
+a_port_whose_owner_is_dying_is_not_taken_over(Config) ->
     [
         begin
             ok = inert:start(),
-            Owner = spawn(fun() -> receive never -> ok end end),
+            Self = self(),
+            Owner = spawn(fun() ->
+                Table = ets:new(large, []),
+                ets:insert(Table, [{N} || N <- lists:seq(1, 500_000)]),
+                Self ! ready,
+                receive
+                    never -> ok
+                end
+            end),
+            receive
+                ready -> ok
+            end,
             ok = prim_inert:controlling_process(inert, Owner),
+            Port = inert:pollid(),
             exit(Owner, kill),
-            start_application(),
-            _ = served(pollset(Config)),
-            ok = application:stop(inert)
+            %% Quicker than the application, and the same server.
+            Tree = start_tree(#{}, [inert:child_spec(inert_test:options(Config))]),
+            ?assertNotEqual(Port, served(pollset(Config))),
+            shutdown = stop_tree(Tree)
         end
-     || _ <- lists:seq(1, 30)
+     || _ <- [1, 2]
     ],
+    ?assertEqual([], logged()).
+
+%% The application starts while inert:stop/0 is under way, in the place of a server in a tree.
+the_application_starts_during_a_stop(_Config) ->
+    Server = spawn(fun() ->
+        true = register(inert_server, self()),
+        receive
+            {system, _From, {terminate, normal}} -> ok
+        end,
+        true = unregister(inert_server),
+        start_application()
+    end),
+    until(fun() -> whereis(inert_server) =:= Server end),
+    ?assertEqual(ok, inert:stop()),
+    not_there(),
+    ?assert(is_pid(whereis(inert_sup))),
     ?assertEqual([], logged()).
 
 stopping_ends_those_who_wait(_Config) ->
