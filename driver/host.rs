@@ -193,6 +193,17 @@ impl Host for ErtsHost<'_> {
         self.port.monitor(pid).is_ok()
     }
 
+    fn is_alive(&self, pid: Pid) -> bool {
+        match self.port.monitor(pid) {
+            Ok(monitor) => {
+                // If it has just ended, so has the monitor.
+                let _ = self.port.demonitor(&monitor);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     fn worked(&self, fds: usize) {
         let percent = u8::try_from(fds / FDS_PER_PERCENT).unwrap_or(100);
         if percent > 0 {

@@ -23,6 +23,10 @@ pub trait Host: Select {
     /// it is gone already.
     fn monitor(&self, pid: Self::Pid) -> bool;
 
+    /// Whether a process that is monitored lives still. Its exit may be known
+    /// before [`Service::process_exit`] is called.
+    fn is_alive(&self, pid: Self::Pid) -> bool;
+
     /// Tells the scheduler that work on this many fds was done.
     fn worked(&self, fds: usize);
 }
@@ -331,6 +335,15 @@ impl<P: Copy + Eq + Hash> Service<P> {
         self.polled = polled;
     }
 
+    /// Of these kinds of a fd, those that another process waits for.
+    fn others(&self, caller: P, fd: i32, kinds: Kinds) -> Kinds {
+        let armed = self.table.armed(fd) & kinds;
+        match armed.is_empty() {
+            true => armed,
+            false => armed - self.table.armed_by(fd, caller),
+        }
+    }
+
     /// Whether the caller may have these kinds: no other process has, or what
     /// others wait for is a file that has left the number.
     fn claim<H: Host<Pid = P>>(
@@ -340,8 +353,16 @@ impl<P: Copy + Eq + Hash> Service<P> {
         fd: i32,
         kinds: Kinds,
     ) -> Result<(), Offence> {
-        let armed = self.table.armed(fd) & kinds;
-        if armed.is_empty() || (armed - self.table.armed_by(fd, caller)).is_empty() {
+        if self.others(caller, fd, kinds).is_empty() {
+            return Ok(());
+        }
+        for kind in self.others(caller, fd, kinds).iter() {
+            let waiter = self.table.get(fd, kind).map(|(pid, _)| pid);
+            if let Some(dead) = waiter.filter(|pid| !host.is_alive(*pid)) {
+                self.process_exit(host, dead);
+            }
+        }
+        if self.others(caller, fd, kinds).is_empty() {
             return Ok(());
         }
         if !self.pollset.is_stale(fd) {

@@ -22,6 +22,7 @@ impl Errno {
     pub const EINVAL: Errno = Errno(libc::EINVAL);
     pub const ENOTSUP: Errno = Errno(libc::ENOTSUP);
     pub const ENOENT: Errno = Errno(libc::ENOENT);
+    pub const EPERM: Errno = Errno(libc::EPERM);
 
     fn last() -> Errno {
         Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))

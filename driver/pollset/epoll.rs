@@ -12,6 +12,7 @@
 //!
 //! - an event carries the generation of its registration, and one that is not
 //!   the number's current generation is dropped;
+//! - before a waiter is told, the file's identity is compared with the one that was armed;
 //! - registrations are one-shot, so one left behind is heard once at most;
 //! - EPOLL_CTL_MOD finding nothing (`ENOENT`) means that the number has come back
 //!   as another file.
@@ -53,6 +54,9 @@ struct Registration {
     forgets: bool,
     /// Told while nobody waited.
     untold: bool,
+    /// Not the first registration under this number: an earlier file, if it is open still
+    /// and comes back, finds its own.
+    again: bool,
 }
 
 /// How kinds are registered.
@@ -123,6 +127,8 @@ impl Epoll {
         let generation = self.next_generation();
         let (asked, how) = notice(kinds);
         match self.instance.add(fd, asked, how, data(fd, generation)) {
+            // A file that can be read and written at any time has nothing else to tell.
+            Err(Errno::EPERM) => return Err(Errno::ENOTSUP),
             // Registered by a file that was here before and has come back.
             Err(Errno::EEXIST) => {
                 self.instance.modify(fd, asked, how, data(fd, generation))?;
@@ -161,7 +167,14 @@ impl Epoll {
             edges: notice(kinds).1 == Notice::Edges,
             forgets: id.is_some_and(|id| id.is_regular()),
             untold: false,
+            again: slot.again || slot.generation != 0,
         };
+    }
+
+    /// Whether the file behind the number is the one that is registered.
+    fn is_same_file(&self, fd: i32) -> bool {
+        let is = |mark| sys::file_id(fd).is_ok_and(|id| FileMark::new(id) == mark);
+        self.registrations.get(fd).file.is_none_or(is)
     }
 
     /// Changes a registration. An error says that it is no longer there.
@@ -187,8 +200,7 @@ impl Epoll {
     /// Whether a registration for edges is still there.
     fn confirm(&mut self, fd: i32) -> Result<(), Errno> {
         let registration = self.registrations.get(fd);
-        let file = sys::file_id(fd)?;
-        if registration.file != Some(FileMark::new(file)) {
+        if registration.generation == 0 || !self.is_same_file(fd) {
             return Err(Errno::ENOENT);
         }
         let generation = self.next_generation();
@@ -251,9 +263,16 @@ impl Pollset for Epoll {
     }
 
     fn arm(&mut self, _host: &dyn Select, fd: i32, kinds: Kinds) -> Result<Armed, Errno> {
-        if self.registrations.get(fd).generation == 0 {
+        let registration = self.registrations.get(fd);
+        if registration.generation == 0 {
             self.register(fd, kinds)?;
             return Ok(Armed::Watched);
+        }
+        // EPOLL_CTL_MOD would find what this file has left behind, and not see that
+        // another one was armed meanwhile.
+        if registration.again && !self.is_same_file(fd) {
+            self.register(fd, kinds)?;
+            return Ok(Armed::Replaced);
         }
         match self.change(fd, kinds) {
             Ok(()) => Ok(Armed::Watched),
@@ -289,6 +308,10 @@ impl Pollset for Epoll {
     }
 
     fn settle(&mut self, _host: &dyn Select, fd: i32, left: Kinds) -> Result<(), Stale> {
+        // The event may be of a file that has left the number and is open elsewhere.
+        if !self.is_same_file(fd) {
+            return Err(Stale);
+        }
         if left.is_empty() || self.registrations.get(fd).edges {
             // The one shot has been fired, or the next edge comes anyway.
             return Ok(());
@@ -319,10 +342,11 @@ impl Pollset for Epoll {
     /// number meanwhile.
     fn is_stale(&mut self, fd: i32) -> bool {
         let registration = self.registrations.get(fd);
-        let file = sys::file_id(fd).ok().map(FileMark::new);
-        let stale = self.change(fd, registration.kinds).is_err() || file != registration.file;
+        let stale = !self.is_same_file(fd) || self.change(fd, registration.kinds).is_err();
         if stale && registration.generation != 0 {
-            self.registrations.slot(fd).generation = 0;
+            let slot = self.registrations.slot(fd);
+            slot.generation = 0;
+            slot.again = true;
             self.registered -= 1;
         }
         stale

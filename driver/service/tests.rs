@@ -29,6 +29,8 @@ struct Recorder {
     /// What ERTS would have selected.
     selected: RefCell<BTreeMap<i32, Kinds>>,
     full: Cell<bool>,
+    /// Processes whose exit the service has not heard of yet.
+    dead: RefCell<Vec<u32>>,
     /// The one fd that ERTS refuses.
     refused: Cell<Option<i32>>,
 }
@@ -84,6 +86,10 @@ impl Host for Recorder {
     fn monitor(&self, pid: u32) -> bool {
         self.monitored.borrow_mut().push(pid);
         pid != DEAD
+    }
+
+    fn is_alive(&self, pid: u32) -> bool {
+        !self.dead.borrow().contains(&pid)
     }
 
     fn worked(&self, _fds: usize) {}
@@ -290,6 +296,9 @@ on_both_pollsets! {
     clearing_cancels_a_poll_whole
     an_exit_frees_what_was_armed_and_no_more
     the_dead_arm_nothing
+    the_dead_are_not_in_the_way
+    an_old_files_event_is_not_the_new_files
+    a_file_that_comes_back_is_a_newcomer
     a_number_that_came_back_goes_to_the_newcomer
     a_closed_fd_is_bad_and_its_waiters_go
     numbers_that_are_no_fd_are_bad
@@ -433,6 +442,57 @@ fn an_exit_frees_what_was_armed_and_no_more(pollset: Which) {
     assert_eq!(vm.watched(fd), WRITE);
     assert_eq!(vm.request(2, set(fd, both())), Ok(Answer::Done));
     assert_eq!(*vm.host.monitored.borrow(), [1, 2]);
+}
+
+fn the_dead_are_not_in_the_way(pollset: Which) {
+    let mut vm = Vm::new(pollset);
+    let (ours, theirs) = full_pair();
+    let fd = ours.as_raw_fd();
+    assert_eq!(vm.request(1, poll(fd, READ)), Ok(Answer::Done));
+    assert_eq!(vm.request(2, poll(fd, READ)), Err(Errno::EBUSY));
+    vm.host.dead.borrow_mut().push(1);
+    assert_eq!(vm.request(2, poll(fd, READ)), Ok(Answer::Done));
+    vm.exit(1);
+    (&theirs).write_all(b"x").unwrap();
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), [Sent::End(2, End::Ready(Kind::Read))]);
+}
+
+fn an_old_files_event_is_not_the_new_files(pollset: Which) {
+    let mut vm = Vm::new(pollset);
+    let (ours, theirs) = full_pair();
+    let fd = ours.as_raw_fd();
+    assert_eq!(vm.request(1, set(fd, READ)), Ok(Answer::Done));
+    let old = sys::duplicate(fd).unwrap();
+    let (other, other_end) = full_pair();
+    sys::replace_for_test(other.as_raw_fd(), fd);
+    // Both are ready, but only the old one's event is there.
+    (&other_end).write_all(b"x").unwrap();
+    (&theirs).write_all(b"x").unwrap();
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), []);
+    assert_eq!(vm.service.table.armed(fd), Kinds::NONE);
+    sys::close(old);
+}
+
+fn a_file_that_comes_back_is_a_newcomer(pollset: Which) {
+    let mut vm = Vm::new(pollset);
+    let (ours, theirs) = full_pair();
+    let fd = ours.as_raw_fd();
+    assert_eq!(vm.request(1, set(fd, READ)), Ok(Answer::Done));
+    let first = sys::duplicate(fd).unwrap();
+    let (other, other_end) = full_pair();
+    sys::replace_for_test(other.as_raw_fd(), fd);
+    assert_eq!(vm.request(1, set(fd, READ)), Ok(Answer::Done));
+    sys::replace_for_test(first, fd);
+    assert_eq!(vm.request(2, set(fd, WRITE)), Ok(Answer::Done));
+    // The waiter of the file between is gone.
+    assert_eq!(vm.service.table.armed(fd), WRITE);
+    (&other_end).write_all(b"x").unwrap();
+    drain(&theirs);
+    vm.fire(fd);
+    assert_eq!(vm.host.sent(), [Sent::Event(2, Kind::Write, fd)]);
+    sys::close(first);
 }
 
 fn the_dead_arm_nothing(pollset: Which) {
