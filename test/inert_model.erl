@@ -571,7 +571,7 @@ watch(P, Shape, Later, S0) ->
             Error;
         ({N, _Kinds}, {ok, S}) ->
             case {file(N, S), is_stale(P, N, S)} of
-                {#{kind := always}, _} -> {error, refused(Shape, eperm, N), S};
+                {#{kind := always}, _} -> {error, refused(Shape, enotsup, N), S};
                 {_, true} -> {ok, evict(P, N, S)};
                 {_, false} -> {ok, S}
             end

@@ -702,7 +702,7 @@ fn a_set_is_refused_with_the_fd_and_nothing_changes(pollset: Which) {
         Which::Erts => (fds[3], Errno::EINVAL, WRITE),
         // A regular file, of which epoll takes nothing, and which has not hung up.
         #[cfg(target_os = "linux")]
-        Which::Epoll => (file.as_raw_fd(), Errno(libc::EPERM), Kinds::HANGUP),
+        Which::Epoll => (file.as_raw_fd(), Errno::ENOTSUP, Kinds::HANGUP),
     };
     vm.host.refused.set(Some(refused));
     fds.truncate(3);
