@@ -181,6 +181,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
                     true => Answer::AllReady(Vec::new()),
                     false => Answer::NotReady,
                 });
+                self.keep_unnamed(asked, &polled);
                 self.done_with(polled);
                 Ok(answer)
             }),
@@ -330,6 +331,16 @@ impl<P: Copy + Eq + Hash> Service<P> {
         }
     }
 
+    /// A poll of one fd names one kind only. Priority beside it is told next time.
+    fn keep_unnamed(&mut self, asked: Asked<'_>, polled: &[PollFd]) {
+        if let (false, [Entry { fd, kinds }], [one]) = (asked.is_set, asked.entries, polled) {
+            let ready = one.ready() & *kinds;
+            if let Some(named) = ready.iter().next() {
+                self.pollset.keep(*fd, ready - named.into());
+            }
+        }
+    }
+
     fn done_with(&mut self, mut polled: Vec<PollFd>) {
         polled.clear();
         self.polled = polled;
@@ -408,6 +419,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
                     let before = self.table.armed_by(fd, caller) & kinds;
                     self.drop_waiters(host, fd, before);
                 }
+                self.keep_unnamed(asked, &polled);
                 Ok(answer)
             }
             None => self.wait(host, caller, asked, tag, &polled),
@@ -764,7 +776,12 @@ impl<P: Copy + Eq + Hash> Service<P> {
                         self.counters.delivered += all.0.len() as u64 - 1;
                         self.finish(host, index, |_| End::AllReady(&all.0));
                     }
-                    _ => self.finish(host, index, |_| End::Ready(kind)),
+                    _ => {
+                        let of_it = |other: &Waiting| other.notify == waiting.notify;
+                        let unnamed = self.table.kinds(fd, of_it) & ready;
+                        self.pollset.keep(fd, unnamed);
+                        self.finish(host, index, |_| End::Ready(kind));
+                    }
                 },
             }
         }

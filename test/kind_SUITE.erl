@@ -49,6 +49,7 @@
 -export([no_mount_is_lost_to_another_port/1]).
 -export([no_mount_is_lost_between_clearing_and_arming/1]).
 -export([no_mount_is_lost_to_a_refused_request/1]).
+-export([no_mount_is_lost_to_another_kind_that_is_named/1]).
 -export([two_readers_of_mounts_in_one_set/1]).
 -export([mounts_opened_anew_under_the_same_number/1]).
 -export([nothing_is_told_where_nothing_happens/1]).
@@ -145,6 +146,7 @@ topics() ->
             no_mount_is_lost_to_another_port,
             no_mount_is_lost_between_clearing_and_arming,
             no_mount_is_lost_to_a_refused_request,
+            no_mount_is_lost_to_another_kind_that_is_named,
             two_readers_of_mounts_in_one_set,
             mounts_opened_anew_under_the_same_number,
             nothing_is_told_where_nothing_happens
@@ -899,6 +901,32 @@ no_mount_is_lost_to_a_refused_request(Config) ->
         ],
         kill(Busy),
         close([A, B])
+    end).
+
+%% Of several kinds that are ready a poll of one fd names the first.
+no_mount_is_lost_to_another_kind_that_is_named(Config) ->
+    with_mounts(Config, fun(FD, Event) ->
+        ?assertEqual({error, timeout}, inert:poll(FD, priority, ?SHORT)),
+        [
+            begin
+                Event(),
+                ?assertEqual({ok, read}, inert:poll(FD, [read, priority], Timeout)),
+                ?assertEqual({ok, priority}, inert:poll(FD, priority, infinity))
+            end
+         || Timeout <- [0, 1, infinity, 0, 1, infinity]
+        ],
+        %% A mount is POLLERR, too, which is ready for every kind.
+        [
+            begin
+                Poller = blocked(run(fun() -> inert:poll(FD, [write, priority, hangup], infinity) end)),
+                Event(),
+                case result(Poller) of
+                    {ok, priority} -> ok;
+                    {ok, write} -> ?assertEqual({ok, priority}, inert:poll(FD, priority, infinity))
+                end
+            end
+         || _ <- lists:seq(1, 10)
+        ]
     end).
 
 two_readers_of_mounts_in_one_set(Config) ->
