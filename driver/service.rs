@@ -3,7 +3,7 @@
 //! has to watch. Knows neither ERTS nor bytes: the host stands for both.
 
 use crate::kinds::{Kind, Kinds};
-use crate::pollset::{Armed, Pollset, Report, Select};
+use crate::pollset::{Armed, Pollset, Report, Select, Unwatched};
 use crate::reference::{Keeper, Kept};
 use crate::sys::{self, Errno, Found, PollFd};
 use crate::table::Table;
@@ -752,15 +752,24 @@ impl<P: Copy + Eq + Hash> Service<P> {
             return;
         };
         // A poll of a set may have ended since the kernel was asked.
-        let ready = found & self.table.armed(fd);
+        let mut ready = found & self.table.armed(fd);
         self.pollset.keep(fd, found - ready);
         if ready.is_empty() {
             self.counters.spurious += 1;
         }
         let left = self.left_after(fd, ready);
-        if self.pollset.settle(host, fd, left).is_err() {
-            self.evict(host, fd);
-            return;
+        match self.pollset.settle(host, fd, left) {
+            Ok(()) => {}
+            Err(Unwatched::Stale) => {
+                self.evict(host, fd);
+                return;
+            }
+            Err(Unwatched::Refused) => {
+                // Nothing would tell of the others any more. They are taken for
+                // ready: waiters can bear a spurious wake-up, not a lost one.
+                ready |= left;
+                self.pollset.disarm(host, fd, Kinds::NONE);
+            }
         }
         for kind in ready.iter() {
             let Some((pid, waiting)) = self.table.take(fd, kind) else {

@@ -24,6 +24,12 @@ impl Errno {
     pub const ENOENT: Errno = Errno(libc::ENOENT);
     pub const EPERM: Errno = Errno(libc::EPERM);
 
+    /// The kernel has no room left, which says nothing of the fd it was asked about.
+    #[cfg(target_os = "linux")]
+    pub fn is_shortage(self) -> bool {
+        matches!(self.0, libc::ENOMEM | libc::ENOSPC)
+    }
+
     fn last() -> Errno {
         Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
     }

@@ -27,7 +27,7 @@
 //! asks nothing.
 
 use super::home::{Advice, Home};
-use super::{Armed, Pollset, Report, Select, Stale};
+use super::{Armed, Pollset, Report, Select, Unwatched};
 use crate::kinds::{Kind, Kinds};
 use crate::pages::Pages;
 use crate::sys::{self, EpollEvent, Errno, FileId, Notice};
@@ -127,8 +127,6 @@ impl Epoll {
         let generation = self.next_generation();
         let (asked, how) = notice(kinds);
         match self.instance.add(fd, asked, how, data(fd, generation)) {
-            // A file that can be read and written at any time has nothing else to tell.
-            Err(Errno::EPERM) => return Err(Errno::ENOTSUP),
             // Registered by a file that was here before and has come back.
             Err(Errno::EEXIST) => {
                 self.instance.modify(fd, asked, how, data(fd, generation))?;
@@ -171,9 +169,14 @@ impl Epoll {
         };
     }
 
-    /// Whether the file behind the number is the one that is registered.
+    /// Whether the file behind the number is the one that is registered, as far as
+    /// can be known.
     fn is_same_file(&self, fd: i32) -> bool {
-        let is = |mark| sys::file_id(fd).is_ok_and(|id| FileMark::new(id) == mark);
+        let is = |mark| match sys::file_id(fd) {
+            Ok(id) => FileMark::new(id) == mark,
+            // Another errno, such as ENOMEM, says nothing of the file.
+            Err(errno) => errno != Errno::EBADF,
+        };
         self.registrations.get(fd).file.is_none_or(is)
     }
 
@@ -195,6 +198,28 @@ impl Epoll {
         slot.edges = edges;
         self.skip_first_edge(fd);
         Ok(())
+    }
+
+    fn register_or_change(&mut self, fd: i32, kinds: Kinds) -> Result<Armed, Errno> {
+        let registration = self.registrations.get(fd);
+        if registration.generation == 0 {
+            self.register(fd, kinds)?;
+            return Ok(Armed::Watched);
+        }
+        // EPOLL_CTL_MOD would find what this file has left behind, and not see that
+        // another one was armed meanwhile.
+        if registration.again && !self.is_same_file(fd) {
+            self.register(fd, kinds)?;
+            return Ok(Armed::Replaced);
+        }
+        match self.change(fd, kinds) {
+            Ok(()) => Ok(Armed::Watched),
+            Err(Errno::ENOENT) => {
+                self.register(fd, kinds)?;
+                Ok(Armed::Replaced)
+            }
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Whether a registration for edges is still there.
@@ -263,24 +288,10 @@ impl Pollset for Epoll {
     }
 
     fn arm(&mut self, _host: &dyn Select, fd: i32, kinds: Kinds) -> Result<Armed, Errno> {
-        let registration = self.registrations.get(fd);
-        if registration.generation == 0 {
-            self.register(fd, kinds)?;
-            return Ok(Armed::Watched);
-        }
-        // EPOLL_CTL_MOD would find what this file has left behind, and not see that
-        // another one was armed meanwhile.
-        if registration.again && !self.is_same_file(fd) {
-            self.register(fd, kinds)?;
-            return Ok(Armed::Replaced);
-        }
-        match self.change(fd, kinds) {
-            Ok(()) => Ok(Armed::Watched),
-            Err(Errno::ENOENT) => {
-                self.register(fd, kinds)?;
-                Ok(Armed::Replaced)
-            }
-            Err(errno) => Err(errno),
+        match self.register_or_change(fd, kinds) {
+            // A file that can be read and written at any time has nothing else to tell.
+            Err(Errno::EPERM) => Err(Errno::ENOTSUP),
+            result => result,
         }
     }
 
@@ -307,16 +318,22 @@ impl Pollset for Epoll {
         }
     }
 
-    fn settle(&mut self, _host: &dyn Select, fd: i32, left: Kinds) -> Result<(), Stale> {
+    fn settle(&mut self, _host: &dyn Select, fd: i32, left: Kinds) -> Result<(), Unwatched> {
         // The event may be of a file that has left the number and is open elsewhere.
         if !self.is_same_file(fd) {
-            return Err(Stale);
+            return Err(Unwatched::Stale);
         }
         if left.is_empty() || self.registrations.get(fd).edges {
             // The one shot has been fired, or the next edge comes anyway.
             return Ok(());
         }
-        self.change(fd, left).map_err(|_| Stale)
+        self.change(fd, left).map_err(|errno| {
+            if errno.is_shortage() {
+                Unwatched::Refused
+            } else {
+                Unwatched::Stale
+            }
+        })
     }
 
     fn untold(&mut self, fd: i32) -> Kinds {
@@ -342,7 +359,9 @@ impl Pollset for Epoll {
     /// number meanwhile.
     fn is_stale(&mut self, fd: i32) -> bool {
         let registration = self.registrations.get(fd);
-        let stale = !self.is_same_file(fd) || self.change(fd, registration.kinds).is_err();
+        let has_left = |errno: Errno| !errno.is_shortage();
+        let stale =
+            !self.is_same_file(fd) || self.change(fd, registration.kinds).is_err_and(has_left);
         if stale && registration.generation != 0 {
             let slot = self.registrations.slot(fd);
             slot.generation = 0;

@@ -17,7 +17,7 @@
 //! - ERTS does not say when a number has come back as another file. The file's
 //!   identity is compared whenever it matters.
 
-use super::{Armed, Pollset, Report, Select, Stale};
+use super::{Armed, Pollset, Report, Select, Unwatched};
 use crate::kinds::Kinds;
 use crate::sys::{self, Errno, FileId};
 use rustc_hash::{FxBuildHasher, FxHashSet};
@@ -167,9 +167,9 @@ impl Pollset for Erts {
         }
     }
 
-    fn settle(&mut self, host: &dyn Select, fd: i32, left: Kinds) -> Result<(), Stale> {
+    fn settle(&mut self, host: &dyn Select, fd: i32, left: Kinds) -> Result<(), Unwatched> {
         if self.is_stale(fd) {
-            return Err(Stale);
+            return Err(Unwatched::Stale);
         }
         if left.is_empty() {
             self.release(host, fd);
@@ -180,7 +180,7 @@ impl Pollset for Erts {
             host.deselect(state.event, state.kinds);
             state.kinds = left;
             if host.select(state.event, left).is_err() {
-                return Err(Stale);
+                return Err(Unwatched::Refused);
             }
         }
         Ok(())
@@ -189,7 +189,11 @@ impl Pollset for Erts {
     fn is_stale(&mut self, fd: i32) -> bool {
         self.states
             .get(&fd)
-            .is_some_and(|state| sys::file_id(fd) != Ok(state.file))
+            .is_some_and(|state| match sys::file_id(fd) {
+                Ok(file) => file != state.file,
+                // Another errno, such as ENOMEM, says nothing of the file.
+                Err(errno) => errno == Errno::EBADF,
+            })
     }
 
     fn close(&mut self, host: &dyn Select) {

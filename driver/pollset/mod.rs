@@ -35,9 +35,14 @@ pub enum Armed {
     Replaced,
 }
 
-/// The file behind a number is not the one that was armed, or there is none.
+/// Why a fd is watched no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stale;
+pub enum Unwatched {
+    /// The file behind the number is not the one that was armed, or there is none.
+    Stale,
+    /// The file is there, and the kernel has no room to watch it.
+    Refused,
+}
 
 /// A fd that may be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +94,7 @@ pub trait Pollset {
     }
 
     /// After a fd came out of `ready`: has `left`, possibly nothing, watched.
-    fn settle(&mut self, host: &dyn Select, fd: i32, left: Kinds) -> Result<(), Stale>;
+    fn settle(&mut self, host: &dyn Select, fd: i32, left: Kinds) -> Result<(), Unwatched>;
 
     /// Whether the file that was armed as `fd` is no longer the one behind
     /// that number, as far as the kernel can tell.
