@@ -1137,7 +1137,7 @@ a_request_has_its_reply(_Config) ->
     ?assertEqual(16#ffff, ones_sum(Icmp)),
     %% With padding behind the packet.
     ?assertEqual({ok, Reply}, tun:answer(<<?REQUEST/binary, 0:160>>, ?HOST)),
-    Tap = (?HOST)#{kind := tap},
+    Tap = maps:merge(?HOST, #{kind => tap}),
     Ethernet = <<2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0>>,
     ?assertEqual(
         {ok, <<2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 0, Reply/binary>>},
@@ -1159,13 +1159,13 @@ whatever_is_wrong_with_a_packet_is_ignored(_Config) ->
         ?assertEqual({N, ignore}, {N, tun:answer(binary:part(?REQUEST, 0, N), ?HOST)})
      || N <- lists:seq(0, byte_size(?REQUEST) - 1)
     ],
-    ?assertEqual(ignore, tun:answer(?REQUEST, (?HOST)#{address := {192, 0, 2, 3}})).
+    ?assertEqual(ignore, tun:answer(?REQUEST, maps:merge(?HOST, #{address => {192, 0, 2, 3}}))).
 
 any_bytes_at_all_are_taken(_Config) ->
     [
         begin
             Bytes = rand:bytes(rand:uniform(80) - 1),
-            _ = [tun:answer(<<Start/binary, Bytes/binary>>, (?HOST)#{kind := Kind}) || Kind <- [tun, tap], Start <- [
+            _ = [tun:answer(<<Start/binary, Bytes/binary>>, maps:merge(?HOST, #{kind => Kind})) || Kind <- [tun, tap], Start <- [
                 <<>>, binary:part(?REQUEST, 0, 12), <<2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 6>>
             ]]
         end
