@@ -976,9 +976,11 @@ signal(FD) ->
     ok.
 
 ten_thousand_fds_in_one_set(Config) ->
-    Port = port(Config),
-    Count = inert_test:room_for_fds(10_000),
-    FDs = eventfds(Count),
+    FDs = eventfds(inert_test:room_for_fds(10_000)),
+    inert_test:with(FDs, fun(_) -> fds_in_one_set(port(Config), FDs) end).
+
+fds_in_one_set(Port, FDs) ->
+    Count = length(FDs),
     Some = [lists:nth(N, FDs) || N <- [1, 100, Count div 2, Count]],
     ?assertEqual({error, timeout}, poll(Port, FDs, 0)),
     [
@@ -1004,14 +1006,15 @@ ten_thousand_fds_in_one_set(Config) ->
     no_message(),
     ?assertEqual({ok, [{FD, read} || FD <- lists:sort(FDs)]}, sorted(poll(Port, FDs))),
     ?assertEqual(ok, fdclr(Port, FDs)),
-    ?assertMatch(#{armed := 0, fds := 0, polls := 0}, info(Port)),
-    close(FDs).
+    ?assertMatch(#{armed := 0, fds := 0, polls := 0}, info(Port)).
 
 %% What a poll keeps of a set of a thousand is 8 KB: a thousandth of the polls that lost it
 %% would be seen here.
 ten_thousand_polls_leave_no_trace(Config) ->
-    Port = port(Config),
-    [Last | _] = FDs = eventfds(1_000),
+    FDs = eventfds(1_000),
+    inert_test:with(FDs, fun(_) -> polls_leave_no_trace(port(Config), FDs) end).
+
+polls_leave_no_trace(Port, [Last | _] = FDs) ->
     Set = lists:reverse(FDs),
     Polls = fun(Ready, Waiting, TimedOut) ->
         Waker = spawn_link(fun() -> signal_when_polled(Port, Last) end),
@@ -1036,8 +1039,7 @@ ten_thousand_polls_leave_no_trace(Config) ->
     ?assertEqual(Open, inert_test:fds()),
     ?assertMatch(#{armed := 0, fds := 0, polls := 0, processes := 1}, info(Port)),
     ?assert(memory() - Memory < 100_000),
-    no_message(),
-    close(FDs).
+    no_message().
 
 %% What the VM has for drivers, ports and itself.
 memory() ->
