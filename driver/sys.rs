@@ -182,6 +182,12 @@ impl FileId {
     pub fn is_regular(&self) -> bool {
         self.file_type == libc::S_IFREG
     }
+
+    /// An anonymous inode (eventfd, timerfd, inotify, ...): all share one identity.
+    #[cfg(target_os = "linux")]
+    pub fn is_shared(&self) -> bool {
+        self.file_type == 0
+    }
 }
 
 /// fstat(2), as far as it identifies the file.

@@ -54,6 +54,8 @@ struct Registration {
     forgets: bool,
     /// Told while nobody waited.
     untold: bool,
+    /// The file's identity is shared with others: only epoll tells it from them.
+    shared: bool,
     /// Not the first registration under this number: an earlier file, if it is open still
     /// and comes back, finds its own.
     again: bool,
@@ -165,6 +167,7 @@ impl Epoll {
             edges: notice(kinds).1 == Notice::Edges,
             forgets: id.is_some_and(|id| id.is_regular()),
             untold: false,
+            shared: id.is_some_and(|id| id.is_shared()),
             again: slot.again || slot.generation != 0,
         };
     }
@@ -323,11 +326,16 @@ impl Pollset for Epoll {
         if !self.is_same_file(fd) {
             return Err(Unwatched::Stale);
         }
-        if left.is_empty() || self.registrations.get(fd).edges {
-            // The one shot has been fired, or the next edge comes anyway.
-            return Ok(());
-        }
-        self.change(fd, left).map_err(|errno| {
+        let registration = self.registrations.get(fd);
+        let watched = match (registration.edges, registration.shared) {
+            // The next edge comes anyway.
+            (true, false) => Ok(()),
+            (true, true) => self.confirm(fd),
+            // The one shot has been fired.
+            (false, false) if left.is_empty() => Ok(()),
+            (false, _) => self.change(fd, left),
+        };
+        watched.map_err(|errno| {
             if errno.is_shortage() {
                 Unwatched::Refused
             } else {
