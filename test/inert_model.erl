@@ -135,13 +135,13 @@ sequence(Pollset, Commands) ->
 mismatch(What, S) ->
     throw({mismatch, S, What}).
 
-%% On the epoll pollset an event of a file that has left its number, and is open
-%% elsewhere, makes the driver look at the number, and if what is there now is
-%% ready for the same kind, the old waiter is told; and a file that comes back to
-%% where it was armed is taken for the one that has been armed there since. PROP_STRICT
-%% does not let this pass.
+%% With PROP_LENIENT in the environment, for looking at drivers of before the file's identity was
+%% compared at every event: an event of a file that has left its number, and is open
+%% elsewhere, made the driver look at the number, and if what was there was ready for the
+%% same kind, the old waiter was told; and a file that came back to where it was armed was
+%% taken for the one that had been armed there since.
 lenient(#{pollset := Pollset}) ->
-    Pollset =:= epoll andalso not is_strict().
+    Pollset =:= epoll andalso os:getenv("PROP_LENIENT", "") =/= "".
 
 %% Whether PROP_STRICT is in the environment.
 -spec is_strict() -> boolean().
@@ -776,8 +776,8 @@ place(N, Id, #{files := Files} = S) ->
     look(S2#{numbers := maps:put(N, Id, numbers(S2))}).
 
 %% Eventfds share an inode. epoll knows them apart all the same, unless this one was
-%% armed there before and has left its registration behind: then, and without
-%% PROP_STRICT for every file, what is armed for the file between them is taken for its
+%% armed there before and has left its registration behind: then, and with
+%% PROP_LENIENT for every file, what is armed for the file between them is taken for its
 %% own.
 is_alike(P, N, Id, Kind, Old, #{files := Files, pollset := Pollset, past := Past} = S) ->
     #{Old := #{kind := Other}} = Files,

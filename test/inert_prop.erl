@@ -7,8 +7,8 @@
 %%
 %% A failure is shrunk and printed as such a replay.
 %%
-%% With PROP_STRICT=1 in the environment they also fail of what is known and let pass:
-%% see lenient/1 in inert_model and is_let_pass/2 here.
+%% With PROP_STRICT=1 in the environment they also fail of what ERTS logs: see
+%% is_let_pass/2.
 -module(inert_prop).
 
 -export([check/3]).

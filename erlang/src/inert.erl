@@ -176,13 +176,16 @@ start() ->
 %%
 %% Raises `{driver_load_failed, Path, Text}' if the driver cannot be loaded, with
 %% the path that was tried and what `erl_ddll:format_error/1' says; `badarg' for an
-%% unknown option.
+%% unknown option; the errno's name, such as `emfile', if the system refuses (with the
+%% application `{Errno, {erlang, open_port, Arguments}}'); `{name_taken, inert, Pid}' if a
+%% process has that name.
 -spec start([prim_inert:start_option()]) -> ok.
 start(Options) ->
     case {inert_args:start_options(Options), whereis(?MODULE)} of
         {error, _} -> ?BADARG([Options], 1, start_options);
         {ok, undefined} -> inert_server:start_service(Options);
-        {ok, Port} when is_port(Port) -> ok
+        {ok, Port} when is_port(Port) -> ok;
+        {ok, Pid} -> error({name_taken, ?MODULE, Pid})
     end.
 
 %% @doc Stops the service, if it is started. Whoever is blocked in a poll gets
@@ -197,7 +200,7 @@ stop() ->
 pollid() ->
     case whereis(?MODULE) of
         Port when is_port(Port) -> Port;
-        undefined -> undefined
+        _ -> undefined
     end.
 
 %% @doc Has the calling process told once when the fd can be read, or when the fds of a

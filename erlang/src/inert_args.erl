@@ -16,6 +16,9 @@
     {ok, inert_drv:target()} | {error, ebadf | einval | {ebadf | einval, integer()}} | {badarg, fds | {fds, term()}}.
 fds(FD, Default) when is_integer(FD), ?IS_INT32(FD) -> {ok, {FD, inert_drv:encode(Default)}};
 fds(FD, _Default) when is_integer(FD) -> {error, ebadf};
+fds([FD], Default) when is_integer(FD), ?IS_INT32(FD) -> {ok, {one, FD, inert_drv:encode(Default)}};
+fds([{FD, read}], _Default) when is_integer(FD), ?IS_INT32(FD) -> {ok, {one, FD, 1}};
+fds([{FD, write}], _Default) when is_integer(FD), ?IS_INT32(FD) -> {ok, {one, FD, 2}};
 fds(List, Default) when is_list(List) -> set(List, inert_drv:encode(Default), 0, <<>>);
 fds(_, _Default) -> {badarg, fds}.
 

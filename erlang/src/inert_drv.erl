@@ -55,8 +55,11 @@
 -type bits() :: 1..15.
 %% A mode on the wire.
 -type error() :: closed | ebadf | ebusy | einval | enotsup | file:posix().
--type target() :: {integer(), bits()} | {set, Count :: pos_integer(), binary()}.
-%% What a request is about: one fd, or a set as it goes over the wire.
+-type target() ::
+    {integer(), bits()}
+    | {one, integer(), bits()}
+    | {set, Count :: non_neg_integer(), binary()}.
+%% What a request is about: a fd; a set of one fd; or a set as it goes over the wire.
 -type waiter() :: {FD :: integer(), kind(), pid(), Milliseconds :: non_neg_integer()}.
 
 -define(DRIVER, "inert_drv").
@@ -154,12 +157,14 @@ command([{pollset, Pollset} | _]) -> ?DRIVER ++ " " ++ atom_to_list(Pollset).
 
 %% @private Of a set, an error comes with the fd that it is about.
 -spec fdset(port() | atom(), target()) -> ok | {error, error() | {error(), integer()}}.
+fdset(Port, {one, FD, Bits}) -> request(Port, ?FDSET_ALL, <<FD:32, Bits:32>>);
 fdset(Port, {set, _Count, Set}) -> request(Port, ?FDSET_ALL, Set);
 fdset(Port, {FD, Bits}) when Bits =< 3 -> request(Port, ?FDSET, <<FD:32, Bits:32>>);
 fdset(Port, {FD, Bits}) -> of_one(request(Port, ?FDSET_ALL, <<FD:32, Bits:32>>)).
 
 %% @private
 -spec fdclr(port() | atom(), target()) -> ok | {error, error() | {error(), integer()}}.
+fdclr(Port, {one, FD, Bits}) -> request(Port, ?FDCLR_ALL, <<FD:32, Bits:32>>);
 fdclr(Port, {set, _Count, Set}) -> request(Port, ?FDCLR_ALL, Set);
 fdclr(Port, {FD, Bits}) when Bits =< 3 -> request(Port, ?FDCLR, <<FD:32, Bits:32>>);
 fdclr(Port, {FD, Bits}) -> of_one(request(Port, ?FDCLR_ALL, <<FD:32, Bits:32>>)).

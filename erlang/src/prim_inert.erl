@@ -78,8 +78,6 @@
 
 -define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0))).
 
--define(IS_ONE_KIND(Bits), (Bits band (Bits - 1) =:= 0)).
-
 %% Longer ones a receive does not take.
 -define(ONE_STEP, 16#ffffffff).
 -define(IS_ONE_STEP(T), (T =:= infinity orelse T =< ?ONE_STEP)).
@@ -257,8 +255,8 @@ hand_over(Port, Pid) ->
 -spec wait(prim_inert(), inert_drv:target(), timeout()) -> result().
 wait(_Port, {set, 0, _Set}, _Timeout) ->
     {error, einval};
-wait(Port, {set, 1, <<FD:32/signed, Bits:32>>}, Timeout) when ?IS_ONE_KIND(Bits) ->
-    %% As fast as a poll of the fd, which says the same.
+wait(Port, {one, FD, Bits}, Timeout) ->
+    %% A set of one, of one kind: as fast as a poll of the fd, which says the same.
     case wait(Port, {FD, Bits}, Timeout) of
         {ok, Kind} -> {ok, [{FD, Kind}]};
         {error, closed} -> {error, closed};
