@@ -609,8 +609,6 @@ a_forked_child_that_keeps_the_fds_disturbs_nobody(Config) ->
         put_plan(?FORK, [1]),
         ?assertEqual({error, timeout}, prim_inert:poll(Port, E, read, 0)),
         until(fun() -> get_plan(?CHILD) =/= 0 end),
-        close(A),
-        quiet_barrier(Port),
         %% The number comes back as another file, and the old file's event does not.
         ok = fdio:dup2(E, A),
         Newcomer = blocked(run(fun() -> prim_inert:poll(Port, A, read_write) end)),
@@ -639,13 +637,12 @@ a_file_in_flight_to_another_process_disturbs_nobody(Config) ->
     {From, To} = pair(),
     ok = prim_inert:fdset(Port, A, read_write),
     {ok, 1} = fdio:sendmsg(From, #{data => <<"x">>, control => [{rights, [A]}]}),
-    close(A),
+    ok = fdio:dup2(C, A),
+    Newcomer = blocked(run(fun() -> prim_inert:poll(Port, A, read_write) end)),
     make_readable(B),
     make_writable(B),
     quiet_barrier(Port),
     no_message(),
-    ok = fdio:dup2(C, A),
-    Newcomer = blocked(run(fun() -> prim_inert:poll(Port, A, read_write) end)),
     {ok, #{control := [{rights, [Elsewhere]}]}} = fdio:recvmsg(To, 1),
     ?assertEqual({ok, read}, prim_inert:poll(Port, Elsewhere, read)),
     drain(Elsewhere),
@@ -667,10 +664,11 @@ a_fd_of_a_set_is_closed(Config) ->
             {C, D} = full_pair(),
             Kept = [FD || Keep, {ok, FD} <- [fdio:dup(A)]],
             %% Nobody notices, and the others are told of.
-            Unaware = blocked(run(fun() -> prim_inert:poll(Port, [A, C]) end)),
+            %% What is left is counted before the process ends, which takes all it has.
+            Unaware = blocked(run(fun() -> [prim_inert:poll(Port, [A, C]), armed(Port)] end)),
             close(A),
             make_readable(D),
-            ?assertEqual({ok, [{C, read}]}, result(Unaware)),
+            ?assertEqual([{ok, [{C, read}]}, 0], result(Unaware)),
             drain(C),
             %% Somebody asks, and it is told with the fd.
             {E, F} = full_pair(),
