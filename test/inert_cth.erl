@@ -20,6 +20,8 @@
 %% thread. What is held for longer is left behind.
 -define(PATIENCE_MS, 10_000).
 
+-define(SHOWN, 5).
+
 -type holdings() :: #{
     fds := #{string() => string()},
     ports := [port()],
@@ -54,10 +56,17 @@ post_end_per_suite(Suite, _Config, Result, #{before := Before} = State) ->
         [] ->
             {Result, State};
         _ ->
-            persistent_term:put(?MODULE, leaks() ++ Left),
-            [io:format(user, "not ok ~s left behind: ~ts~n", [Suite, What]) || What <- Left],
-            {{fail, {left_behind, Left}}, State}
+            Some = some(Left),
+            persistent_term:put(?MODULE, leaks() ++ Some),
+            [io:format(user, "not ok ~s left behind: ~ts~n", [Suite, What]) || What <- Some],
+            {{fail, {left_behind, Some}}, State}
     end.
+
+%% A case that fails with a thousand fds open has one thing to say.
+some(Left) when length(Left) > ?SHOWN ->
+    lists:sublist(Left, ?SHOWN) ++ [text("and ~b more", [length(Left) - ?SHOWN])];
+some(Left) ->
+    Left.
 
 settled(Before, State, Deadline) ->
     Now = holdings(State),
@@ -83,8 +92,16 @@ holdings(#{logs := Logs}) ->
         fds => fds(Logs),
         ports => [Port || Port <- erlang:ports(), is_inert(erlang:port_info(Port, name))],
         service => [Service || Service <- [whereis(?SERVICE)], Service =/= undefined],
-        memory => erlang:memory([total, processes, system, binary])
+        memory => memory()
     }.
+
+%% A VM without its own allocators, as valgrind needs it, does not know.
+memory() ->
+    try
+        erlang:memory([total, processes, system, binary])
+    catch
+        error:notsup -> []
+    end.
 
 %% Every open file descriptor and what it is, but for Common Test's logs. The one that
 %% reads the directory is closed again by the time it is looked at.

@@ -213,7 +213,7 @@ init_per_testcase(_Case, Config) ->
     Config.
 
 end_per_testcase(_Case, _Config) ->
-    [catch port_close(P) || P <- erlang:ports(), erlang:port_info(P, name) =:= {name, ?DRIVER}],
+    [caught(fun() -> port_close(P) end) || P <- erlang:ports(), erlang:port_info(P, name) =:= {name, ?DRIVER}],
     ok.
 
 %%% Ports
@@ -598,7 +598,7 @@ monitors(_Config) ->
         "0" = control(Port, monitor, []),
         receive go -> ok end
     end),
-    wait_until(fun() -> (catch control(Port, monitored, <<0>>)) =:= [] end),
+    wait_until(fun() -> caught(fun() -> control(Port, monitored, <<0>>) end) =:= [] end),
     ?assertEqual({Port, monitored, Pid}, next_but_down()),
     Pid ! go,
     receive {'DOWN', Ref, process, Pid, normal} -> ok end,
@@ -615,7 +615,7 @@ monitors_compare(_Config) ->
         ["0", "1"] = [control(Port, monitor, []) || _ <- [1, 2]],
         receive go -> ok end
     end),
-    wait_until(fun() -> (catch control(Port, same, <<1, 1>>)) =:= "true" end),
+    wait_until(fun() -> caught(fun() -> control(Port, same, <<1, 1>>) end) =:= "true" end),
     ?assertEqual("true", control(Port, same, <<0, 0>>)),
     ?assertEqual("false", control(Port, same, <<0, 1>>)),
     Pid ! go,
@@ -803,7 +803,7 @@ vm_panic_in_each_callback() ->
         end
      || Callback <- [output, control, call, ready_input, ready_output, process_exit, timeout]
     ],
-    {'EXIT', {einval, _}} = (catch open("probe_drv panic")),
+    {'EXIT', {einval, _}} = caught(fun() -> open("probe_drv panic") end),
     %% A port that is closing has a reason already.
     Stopped = open(),
     [] = plan(Stopped, stop, panic),
@@ -857,7 +857,7 @@ vm_panic_with_any_payload() ->
         begin
             Port = open(),
             [] = plan(Port, control, Deed),
-            {'EXIT', {badarg, _}} = (catch control(Port, list, "x")),
+            {'EXIT', {badarg, _}} = caught(fun() -> control(Port, list, "x") end),
             Reason = atom_to_list(stopped_with(Port)),
             true = length(Reason) =< 255,
             {"control", _} = {callback_of(Reason, Message), Reason}
@@ -872,7 +872,7 @@ panic_without_a_port(_Config) ->
     ?assertEqual(500, length([L || L <- Lines, callback_of(L, "a str") =:= "start"])).
 
 vm_panic_without_a_port() ->
-    [{'EXIT', {einval, _}} = (catch open("probe_drv panic")) || _ <- lists:seq(1, 500)],
+    [{'EXIT', {einval, _}} = caught(fun() -> open("probe_drv panic") end) || _ <- lists:seq(1, 500)],
     quiet(),
     "alive".
 
@@ -959,9 +959,9 @@ vm_reload() ->
         "ok" = control(Port, term, "large_map"),
         #{} = next(),
         [] = plan(Panicking, control, {panic, binary:copy(<<"x">>, 10_000)}),
-        {'EXIT', {badarg, _}} = (catch control(Panicking, list, "x")),
+        {'EXIT', {badarg, _}} = caught(fun() -> control(Panicking, list, "x") end),
         _ = stopped_with(Panicking),
-        [{'EXIT', {einval, _}} = (catch open("probe_drv panic")) || _ <- lists:seq(1, 4)],
+        [{'EXIT', {einval, _}} = caught(fun() -> open("probe_drv panic") end) || _ <- lists:seq(1, 4)],
         {ok, FD} = fdio:eventfd(),
         "ok" = select(Port, FD, ?READ bor ?USE),
         "ok" = deselect(Port, FD, ?USE),
@@ -999,7 +999,7 @@ vm_many_ports() ->
                 "ok" = set_timer(Port, 0),
                 {Port, timeout, 1} = next(),
                 [] = plan(Port, control, panic),
-                {'EXIT', {badarg, _}} = (catch control(Port, list, "x")),
+                {'EXIT', {badarg, _}} = caught(fun() -> control(Port, list, "x") end),
                 _ = stopped_with(Port)
             end
          || _ <- lists:seq(1, 10)
@@ -1033,10 +1033,10 @@ provoke(Port, output) ->
     true = port_command(Port, "x"),
     fun nothing/0;
 provoke(Port, control) ->
-    _ = (catch control(Port, list, "x")),
+    _ = caught(fun() -> control(Port, list, "x") end),
     fun nothing/0;
 provoke(Port, call) ->
-    _ = (catch erlang:port_call(Port, 1, x)),
+    _ = caught(fun() -> erlang:port_call(Port, 1, x) end),
     fun nothing/0;
 provoke(Port, ready_input) ->
     {ok, {Reader, Writer}} = fdio:pipe(),
@@ -1188,6 +1188,14 @@ next() ->
 
 next_but_down() ->
     receive Message when element(1, Message) =/= 'DOWN' -> Message end.
+
+%% What the function returns, or the error that it raises.
+caught(Fun) ->
+    try
+        Fun()
+    catch
+        error:Reason:Stack -> {'EXIT', {Reason, Stack}}
+    end.
 
 quiet() ->
     receive Message -> error({unexpected, Message}) after ?SILENCE_MS -> ok end.

@@ -233,7 +233,11 @@ await_server(Old) ->
         case {whereis(inert_server), whereis(inert)} of
             {New, Port} when is_pid(New), New =/= Old, is_port(Port) ->
                 %% It is past its init by then.
-                is_map(catch sys:get_status(New)) orelse is_tuple(catch sys:get_status(New));
+                try sys:get_status(New) of
+                    _ -> true
+                catch
+                    exit:_ -> false
+                end;
             _ ->
                 false
         end

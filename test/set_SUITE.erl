@@ -1106,7 +1106,10 @@ a_poll_asks_the_kernel_once(Config) ->
             Peer = inert_test:start_peer([]),
             try asked(Strace, Log, Peer, Config)
             after
-                catch peer:stop(Peer)
+                %% asked/4 has stopped it, if it got that far.
+                try peer:stop(Peer)
+                catch exit:_ -> ok
+                end
             end
     end.
 
@@ -1123,7 +1126,10 @@ asked(Strace, Log, Peer, Config) ->
         {Port, {data, {_, Line}}} ->
             case string:find(Line, "attached") of
                 nomatch ->
-                    catch port_close(Port),
+                    %% It may have closed by itself.
+                    try port_close(Port)
+                    catch error:badarg -> true
+                    end,
                     {skip, "strace: " ++ Line};
                 _ ->
                     ?assertEqual(ok, peer:call(Peer, ?MODULE, poll_ready_and_not, [inert_test:options(Config), 500])),
