@@ -39,6 +39,8 @@ impl<'a> Arbitrary<'a> for Fd {
     }
 }
 
+const PIDS: u8 = 4;
+
 #[derive(Debug, Clone, Copy)]
 struct One(Kind);
 
@@ -53,7 +55,7 @@ struct Pid(u8);
 
 impl<'a> Arbitrary<'a> for Pid {
     fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Pid> {
-        Ok(Pid(input.int_in_range(0..=7)?))
+        Ok(Pid(input.int_in_range(0..=PIDS - 1)?))
     }
 }
 
@@ -62,8 +64,24 @@ enum Step {
     Add(Pid),
     Arm(Fd, One, Pid, u8),
     Take(Fd, One),
+    /// One that is armed, for certain.
+    TakeArmed(u8),
     Exit(Pid),
     List(Fd),
+}
+
+/// As many steps as the input has bytes for; a `Vec` would take two on average.
+#[derive(Debug)]
+struct Steps(Vec<Step>);
+
+impl<'a> Arbitrary<'a> for Steps {
+    fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Steps> {
+        let mut steps = Vec::new();
+        while !input.is_empty() {
+            steps.push(input.arbitrary()?);
+        }
+        Ok(Steps(steps))
+    }
 }
 
 #[derive(Default)]
@@ -109,7 +127,7 @@ fn agree_on(table: &Table<u8, u8>, model: &Model, fd: i32) {
         }
     }
     assert_eq!(table.armed(fd), armed);
-    for pid in 0..8 {
+    for pid in 0..PIDS {
         let mine = armed
             .iter()
             .filter(|kind| model.waiters[&(fd, kind.index())].0 == pid);
@@ -117,10 +135,10 @@ fn agree_on(table: &Table<u8, u8>, model: &Model, fd: i32) {
     }
 }
 
-fuzz_target!(|steps: Vec<Step>| {
+fuzz_target!(|steps: Steps| {
     let mut table: Table<u8, u8> = Table::new();
     let mut model = Model::default();
-    for step in steps {
+    for step in steps.0 {
         match step {
             Step::Add(Pid(pid)) => {
                 table.add(pid);
@@ -144,12 +162,21 @@ fuzz_target!(|steps: Vec<Step>| {
                 );
                 agree_on(&table, &model, fd);
             }
+            Step::TakeArmed(nth) => {
+                let nth = usize::from(nth) % model.waiters.len().max(1);
+                let Some(place) = model.waiters.keys().nth(nth).copied() else {
+                    continue;
+                };
+                let kind = Kind::ALL[place.1];
+                assert_eq!(table.take(place.0, kind), model.waiters.remove(&place));
+                agree_on(&table, &model, place.0);
+            }
             Step::Exit(Pid(pid)) => exit(&mut table, &mut model, pid),
             Step::List(Fd(fd)) => agree(&table, &model, fd),
         }
     }
     agree(&table, &model, i32::MIN);
-    for pid in 0..8 {
+    for pid in 0..PIDS {
         exit(&mut table, &mut model, pid);
     }
     agree(&table, &model, i32::MIN);
