@@ -714,19 +714,26 @@ impl<P: Copy + Eq + Hash> Service<P> {
         if !reports.is_empty() {
             let mut polled = std::mem::take(&mut self.polled);
             let armed = |report: &Report| PollFd::new(report.fd, self.table.armed(report.fd));
-            polled.extend(reports.iter().map(armed));
-            // What the kernel says of the number now is what counts: the event
-            // may be old, or of a file that has left the number.
-            if sys::poll(&mut polled).is_err() {
+            let unknown = |report: &&Report| report.found.is_none();
+            polled.extend(reports.iter().filter(unknown).map(armed));
+            if !polled.is_empty() && sys::poll(&mut polled).is_err() {
                 // No memory. What was reported is taken for ready: waiters can
                 // bear a spurious wake-up, not a lost one.
                 for one in &mut polled {
                     one.add(Kinds::ALL);
                 }
             }
-            for (at, one) in polled.iter_mut().enumerate() {
-                one.add(reports[at].told);
-                self.deliver(host, one.fd(), one.found(), &mut reports[at..]);
+            let mut asked = polled.iter_mut();
+            for at in 0..reports.len() {
+                let Report { fd, found, told } = reports[at];
+                let found = match found {
+                    Some(kinds) => Found::Ready(kinds),
+                    None => asked.next().map_or(Found::NotOpen, |one| {
+                        one.add(told);
+                        one.found()
+                    }),
+                };
+                self.deliver(host, fd, found, &mut reports[at..]);
             }
             host.worked(reports.len());
             self.done_with(polled);

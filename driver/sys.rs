@@ -183,10 +183,12 @@ impl FileId {
         self.file_type == libc::S_IFREG
     }
 
-    /// An anonymous inode (eventfd, timerfd, inotify, ...): all share one identity.
+    /// Whether several files may have this identity: those of anonymous inodes (eventfd,
+    /// timerfd, inotify, ...), and those of a device such as /dev/net/tun or /dev/ptmx,
+    /// each opening of which is another one.
     #[cfg(target_os = "linux")]
     pub fn is_shared(&self) -> bool {
-        self.file_type == 0
+        matches!(self.file_type, 0 | libc::S_IFCHR)
     }
 }
 
@@ -375,6 +377,16 @@ pub enum Notice {
     Edges,
 }
 
+#[cfg(target_os = "linux")]
+fn epoll_event(kind: Kind) -> c_int {
+    match kind {
+        Kind::Read => libc::EPOLLIN,
+        Kind::Write => libc::EPOLLOUT,
+        Kind::Priority => libc::EPOLLPRI,
+        Kind::Hangup => libc::EPOLLRDHUP,
+    }
+}
+
 /// One event of [`Epoll::wait`].
 #[cfg(target_os = "linux")]
 #[derive(Clone, Copy)]
@@ -388,6 +400,21 @@ impl EpollEvent {
     /// The data that the fd was registered with.
     pub fn data(&self) -> u64 {
         self.0.u64
+    }
+
+    /// What is ready of the kinds asked for.
+    pub fn ready(&self, asked: Kinds) -> Kinds {
+        const TROUBLE: c_int = libc::EPOLLERR | libc::EPOLLHUP;
+        let events = self.0.events as c_int;
+        if events & TROUBLE != 0 {
+            return asked;
+        }
+        let is_ready = |kind: &Kind| events & epoll_event(*kind) != 0;
+        asked
+            .iter()
+            .filter(is_ready)
+            .map(Kinds::from)
+            .fold(Kinds::NONE, |all, one| all | one)
     }
 }
 
@@ -435,12 +462,7 @@ impl Epoll {
         };
         let events = kinds
             .iter()
-            .map(|kind| match kind {
-                Kind::Read => libc::EPOLLIN,
-                Kind::Write => libc::EPOLLOUT,
-                Kind::Priority => libc::EPOLLPRI,
-                Kind::Hangup => libc::EPOLLRDHUP,
-            })
+            .map(epoll_event)
             .fold(how, |all, one| all | one);
         let mut event = libc::epoll_event {
             events: events as u32,

@@ -78,7 +78,14 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
 
     /// The kinds of a fd that have a waiter.
     pub fn armed(&self, fd: i32) -> Kinds {
-        self.kinds_of(fd, |_| true)
+        let Slot(indices) = self.slots.get(fd);
+        let mut kinds = Kinds::NONE;
+        for kind in Kind::ALL {
+            if indices[kind.index()] != NOBODY {
+                kinds |= kind.into();
+            }
+        }
+        kinds
     }
 
     /// The kinds of a fd that this process waits for.

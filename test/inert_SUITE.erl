@@ -86,6 +86,8 @@
 -export([a_newcomer_for_the_other_kind_ends_the_old_wait/1]).
 -export([the_same_process_may_arm_a_reused_number/1]).
 -export([the_old_files_event_is_never_delivered/1]).
+-export([files_of_one_identity_are_told_apart/1]).
+-export([a_hang_up_is_told_once/1]).
 -export([a_poll_of_a_closed_fd_ends_when_that_is_noticed/1]).
 -export([clearing_before_closing_leaves_nothing/1]).
 -export([a_file_that_comes_back_to_its_number_is_told_of/1]).
@@ -257,6 +259,8 @@ topics() ->
             a_newcomer_for_the_other_kind_ends_the_old_wait,
             the_same_process_may_arm_a_reused_number,
             the_old_files_event_is_never_delivered,
+            files_of_one_identity_are_told_apart,
+            a_hang_up_is_told_once,
             a_poll_of_a_closed_fd_ends_when_that_is_noticed,
             clearing_before_closing_leaves_nothing,
             a_file_that_comes_back_to_its_number_is_told_of,
@@ -1677,6 +1681,71 @@ the_old_files_event_is_never_delivered(_Config) ->
     works(),
     ok = inert:fdclr(A),
     close([A, B, C, D, Copy]).
+
+%% Every eventfd has the identity of all others, for fstat(2), and every opening of
+%% /dev/ptmx, /dev/net/tun and the like that of the device.
+files_of_one_identity_are_told_apart(Config) ->
+    Eventfd = fun() ->
+        {ok, FD} = fdio:eventfd(),
+        {FD, FD}
+    end,
+    Terminal = fun() ->
+        {ok, {Master, Slave, _Name}} = fdio:openpty(),
+        {Master, Slave}
+    end,
+    Write = fun(FD) -> {ok, 8} = fdio:write(FD, <<1:64/native>>) end,
+    Set = fun(FD) -> ok = inert:fdset(FD) end,
+    Poll = fun(FD) -> blocked(run(fun() -> inert:poll(FD) end)) end,
+    [
+        begin
+            {Old, OldPeer} = Open(),
+            {New, NewPeer} = Open(),
+            {ok, Copy} = fdio:dup(Old),
+            Armed = Arm(Old),
+            ok = fdio:dup2(New, Old),
+            _ = IsReady andalso Write(NewPeer),
+            Write(case OldPeer of Old -> Copy; _ -> OldPeer end),
+            inert_test:quiet_barrier(inert),
+            Armed =:= ok andalso no_message(),
+            ok = inert:fdclr(Old),
+            %% However it was noticed, a poll was for a file that is gone.
+            Armed =:= ok orelse ?assertMatch({error, Reason} when Reason =:= ebadf; Reason =:= ecanceled, result(Armed)),
+            close(lists:usort([Old, OldPeer, New, NewPeer, Copy]))
+        end
+     || Open <- [Eventfd, Terminal],
+        Arm <- [Set, Poll],
+        %% Without epoll_ctl(2) there is nothing but the readiness of the new file to tell by.
+        IsReady <- [false | [true || inert_test:own_pollset(Config)]]
+    ].
+
+%% What has hung up is ready for everything from then on.
+a_hang_up_is_told_once(_Config) ->
+    Port = inert:pollid(),
+    Socket = fun() ->
+        {ok, Pair} = fdio:socketpair(),
+        Pair
+    end,
+    Terminal = fun() ->
+        {ok, {Master, Slave, _Name}} = fdio:openpty(),
+        {Master, Slave}
+    end,
+    [
+        begin
+            {FD, Peer} = Open(),
+            ok = inert:fdset(FD),
+            close(Peer),
+            ?assertEqual({inert_read, FD}, inert_test:message_of(Port)),
+            inert_test:quiet_barrier(inert),
+            #{wakeups := Wakeups, spurious := Spurious} = inert:info(),
+            inert_test:quiet_barrier(inert),
+            #{wakeups := Later, spurious := SpuriousLater} = inert:info(),
+            no_message(),
+            ?assertEqual(Spurious, SpuriousLater),
+            ?assert(Later - Wakeups < 10),
+            close(FD)
+        end
+     || Open <- [Socket, Terminal]
+    ].
 
 a_poll_of_a_closed_fd_ends_when_that_is_noticed(_Config) ->
     [

@@ -225,12 +225,16 @@ impl Epoll {
         }
     }
 
-    /// Whether a registration for edges is still there.
+    /// Whether a registration is still there.
     fn confirm(&mut self, fd: i32) -> Result<(), Errno> {
-        let registration = self.registrations.get(fd);
-        if registration.generation == 0 || !self.is_same_file(fd) {
+        if self.registrations.get(fd).generation == 0 || !self.is_same_file(fd) {
             return Err(Errno::ENOENT);
         }
+        self.find(fd)
+    }
+
+    /// The same, of a file that may be the one that was registered. Nothing is asked of it.
+    fn find(&mut self, fd: i32) -> Result<(), Errno> {
         let generation = self.next_generation();
         let (asked, how) = notice(Kinds::PRIORITY);
         match self.instance.add(fd, asked, how, data(fd, generation)) {
@@ -258,7 +262,14 @@ impl Epoll {
                     true => Kinds::PRIORITY,
                     false => Kinds::NONE,
                 };
-                reports.push(Report { fd, told });
+                // The kernel has looked just now. But edges are told of kinds that are no
+                // longer ready beside those that are; and of a file that is not known,
+                // the number's readiness is all that can be compared.
+                let found = match !registration.edges && registration.file.is_some() {
+                    true => Some(event.ready(registration.kinds)),
+                    false => None,
+                };
+                reports.push(Report { fd, found, told });
             }
         }
         count
@@ -327,12 +338,12 @@ impl Pollset for Epoll {
             return Err(Unwatched::Stale);
         }
         let registration = self.registrations.get(fd);
-        let watched = match (registration.edges, registration.shared) {
-            // The next edge comes anyway.
+        // The next edge comes anyway, or the one shot has been fired.
+        let nothing_to_watch = registration.edges || left.is_empty();
+        let watched = match (nothing_to_watch, registration.shared) {
             (true, false) => Ok(()),
-            (true, true) => self.confirm(fd),
-            // The one shot has been fired.
-            (false, false) if left.is_empty() => Ok(()),
+            // Not by EPOLL_CTL_MOD with no kinds: it would tell of a hang-up, again and again.
+            (true, true) => self.find(fd),
             (false, _) => self.change(fd, left),
         };
         watched.map_err(|errno| {

@@ -159,8 +159,11 @@ impl Pollset for Erts {
             .get(&fd)
             .is_some_and(|state| state.event == event)
         {
-            let told = Kinds::NONE;
-            reports.push(Report { fd, told });
+            reports.push(Report {
+                fd,
+                found: None,
+                told: Kinds::NONE,
+            });
         } else {
             // Nothing of ours. It must not be reported for ever.
             host.forget(event);

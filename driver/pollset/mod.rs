@@ -48,6 +48,8 @@ pub enum Unwatched {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
     pub fd: i32,
+    /// The kinds that the event is of, where they need not be asked for by poll(2).
+    pub found: Option<Kinds>,
     /// What the kernel told once and will not tell again: poll(2) need not
     /// find it. Some files (/proc/self/mounts, /proc/pressure) forget their event as
     /// soon as somebody has asked.

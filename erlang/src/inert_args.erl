@@ -45,6 +45,10 @@ set(_, _Default, _Count, _Set) ->
 %% A fd with a mode or options.
 -spec fd(term(), term(), prim_inert:mode()) ->
     {ok, inert_drv:target(), timeout()} | {error, ebadf | einval} | {badarg, fd | timeout_option}.
+fd(FD, read, _Default) when is_integer(FD), ?IS_INT32(FD) ->
+    {ok, {FD, 1}, infinity};
+fd(FD, write, _Default) when is_integer(FD), ?IS_INT32(FD) ->
+    {ok, {FD, 2}, infinity};
 fd(FD, Options, Default) when is_integer(FD) ->
     case mode_or_options(Options, Default) of
         {ok, Bits, Timeout} when ?IS_INT32(FD) -> {ok, {FD, Bits}, Timeout};

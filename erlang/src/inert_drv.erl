@@ -185,8 +185,12 @@ check(Port, {FD, Bits}) ->
     request(Port, ?CHECK, <<FD:32, Bits:32>>).
 
 %% @private What is ready now, or `ok': a message with the tag will come.
--spec poll(port() | atom(), target(), binary()) ->
+-spec poll(port() | atom(), target(), 0..16#7fffffff | binary()) ->
     ok | {ok, kind() | [{integer(), kind()}]} | {error, error() | {error(), integer()}}.
+poll(Port, {FD, Bits}, Key) when is_integer(Key) ->
+    request(Port, ?POLL, <<FD:32, Bits:32, Key:32>>);
+poll(Port, Set, Key) when is_integer(Key) ->
+    poll(Port, Set, <<Key:32>>);
 poll(Port, {set, Count, Set}, Tag) ->
     request(Port, ?POLL_ALL, [<<Count:32>>, Set, Tag]);
 poll(Port, {FD, Bits}, Tag) ->

@@ -277,7 +277,7 @@ wait(Port, Target, Timeout) ->
 -spec poll_by_key(prim_inert(), inert_drv:target(), timeout()) -> result().
 poll_by_key(Port, Target, Timeout) ->
     Key = erlang:unique_integer([positive]) band 16#7fffffff,
-    case inert_drv:poll(Port, Target, <<Key:32>>) of
+    case inert_drv:poll(Port, Target, Key) of
         ok ->
             receive
                 {inert_poll, Key, Result} -> ended(Result)
