@@ -78,14 +78,7 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
 
     /// The kinds of a fd that have a waiter.
     pub fn armed(&self, fd: i32) -> Kinds {
-        let Slot(indices) = self.slots.get(fd);
-        let mut kinds = Kinds::NONE;
-        for kind in Kind::ALL {
-            if indices[kind.index()] != NOBODY {
-                kinds |= kind.into();
-            }
-        }
-        kinds
+        self.kinds_of(fd, |_| true)
     }
 
     /// The kinds of a fd that this process waits for.
@@ -94,22 +87,22 @@ impl<P: Copy + Eq + Hash, T> Table<P, T> {
             return Kinds::NONE;
         }
         match self.by_pid.get(&pid) {
-            Some(process) => self.kinds_of(fd, |waiter| waiter.process == *process),
+            Some(process) => self.kinds_of(fd, |waiter| self.waiters[waiter].process == *process),
             None => Kinds::NONE,
         }
     }
 
     /// The kinds of a fd whose waiters' tokens are such.
     pub fn kinds(&self, fd: i32, such: impl Fn(&T) -> bool) -> Kinds {
-        self.kinds_of(fd, |waiter| such(&waiter.token))
+        self.kinds_of(fd, |waiter| such(&self.waiters[waiter].token))
     }
 
-    fn kinds_of(&self, fd: i32, mine: impl Fn(&Waiter<T>) -> bool) -> Kinds {
+    fn kinds_of(&self, fd: i32, mine: impl Fn(usize) -> bool) -> Kinds {
         let Slot(indices) = self.slots.get(fd);
         let mut kinds = Kinds::NONE;
         for kind in Kind::ALL {
             let index = indices[kind.index()];
-            if index != NOBODY && mine(&self.waiters[index as usize]) {
+            if index != NOBODY && mine(index as usize) {
                 kinds |= kind.into();
             }
         }

@@ -120,7 +120,7 @@ impl Epoll {
 
     fn next_generation(&mut self) -> u32 {
         // After 2^32 registrations numbers come again; those left behind from
-        // then are heard once at most, and poll(2) has the last word.
+        // then are heard once at most, and the file's identity has the last word.
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         self.generation
     }
