@@ -192,12 +192,17 @@ open({IP, _Port} = Address, Backlog) ->
                 {bind, [FD, Address]},
                 {listen, [FD, Backlog]}
             ],
-            case first_error(Steps) of
+            try first_error(Steps) of
                 ok ->
                     {ok, FD};
                 {error, _Reason} = Error ->
                     ok = fdio:close(FD),
                     Error
+            catch
+                %% Such as a port number that is none.
+                Class:Reason:Stack ->
+                    ok = fdio:close(FD),
+                    erlang:raise(Class, Reason, Stack)
             end;
         {error, Reason} ->
             {error, {socket, Reason}}

@@ -1098,6 +1098,7 @@ echo_errors_are_told(_Config) ->
         {error, {bind, eaddrinuse}} = echo:start_link(Port),
         ?assertExit({bind, eaddrinuse}, echo:listen(Port)),
         {error, {bind, eaddrnotavail}} = echo:start_link(0, #{ip => {192, 0, 2, 1}}),
+        {error, {badarg, _Stack}} = echo:start_link(70_000),
         ?assertError({unknown_options, [backlogg]}, echo:start_link(0, #{backlogg => 1})),
         ok
     end)),
