@@ -11,18 +11,25 @@
 -define(PROGRAMS, 200).
 -define(CALLS, 100_000).
 
+%% So many sequences and programs a minute at least, on each pollset, up to so many:
+%% where the machine is slower than that, it takes longer than was asked for.
+-define(PER_MINUTE, 500).
+-define(ENOUGH, 10_000).
+
 %% The VM itself takes and gives back this much between two looks.
 -define(MEMORY_SLACK, 4 * 1024 * 1024).
 
 -define(PROGRESS_MS, 30_000).
 
-%% main([Minutes, FileOfTheReport]). Ends the VM: with 0 if nothing failed.
+%% main([Minutes, FileOfTheReport, Commit]). Ends the VM: with 0 if nothing failed.
 -spec main([string()]) -> no_return().
-main([Minutes, File]) ->
+main([Minutes, File, Commit]) ->
     {ok, _} = application:ensure_all_started(proper),
     Config = inert_test:init_per_suite([]),
     Began = erlang:monotonic_time(millisecond),
     S0 = #{
+        commit => Commit,
+        wanted => min(?ENOUGH, round(list_to_float_or_integer(Minutes) * ?PER_MINUTE)),
         deadline => Began + round(list_to_float_or_integer(Minutes) * 60_000),
         began => Began,
         progress => Began,
@@ -60,12 +67,18 @@ list_to_float_or_integer(Text) ->
     end.
 
 soak(#{deadline := Deadline, failure := none} = S) ->
-    case erlang:monotonic_time(millisecond) < Deadline of
+    case erlang:monotonic_time(millisecond) < Deadline orelse not has_enough(S) of
         true -> soak(progress(sample(turn(S))));
         false -> S
     end;
 soak(S) ->
     S.
+
+has_enough(#{wanted := Wanted} = S) ->
+    lists:all(
+        fun({Pollset, What}) -> total(Pollset, What, [sequences], S) >= Wanted end,
+        [{Pollset, What} || Pollset <- inert_test:pollsets(), What <- [commands, programs]]
+    ).
 
 %% Everything once, on each pollset.
 turn(#{turns := Turns} = S) ->
@@ -166,6 +179,8 @@ total(Pollset, What, Keys, #{counts := Counts}) ->
     fdset, poll, fdset_fdclr, fdset_poll, many, killed, shared, feed, drain, fill, empty, hang, close, open, dup, start, stop, give
 ]).
 
+-define(FAULTS, [kill, killed, lives, close, open, dup, hang, stop, bad, malformed]).
+
 rows() ->
     [
         {"Command sequences against the exact model", commands, [sequences]},
@@ -174,26 +189,28 @@ rows() ->
         {"waiters told", commands, [told, told_of_new_file]},
         {"Concurrent programs", programs, [sequences]},
         {"steps in them", programs, ?STEPS},
-        {"waiters told, of those whose outcome is known", programs, [told, read, write, cleared_after_1, cleared_after_2]},
-        {"Faults: processes killed while they waited or ran", both, [kill, killed]},
+        {"waiters told, of those whose outcome is known", programs, [told, read, write, set, cleared_after_1, cleared_after_2]},
+        {"Control calls, random and nearly right, of 20 processes at the same time", calls, [calls]},
+        {"events told to them", calls, [events]},
+        {"Events delivered, of all these", all, [told, told_of_new_file, read, write, set, cleared_after_1, cleared_after_2, events]},
+        {"Faults injected, in all", all, ?FAULTS},
+        {"processes killed while they waited or ran, or died with what they had armed", all, [kill, killed, lives]},
         {"files closed, replaced or shared by dup2 under whoever waits", both, [close, open, dup]},
         {"peers hung up", both, [hang]},
-        {"ports stopped; handed over", both, [stop, give]},
-        {"Control calls, random and nearly right", calls, [calls]},
-        {"of which malformed", calls, [malformed]},
-        {"processes that made them, and died", calls, [lives]},
-        {"events told to them", calls, [events]},
+        {"ports stopped", both, [stop]},
+        {"wrong arguments, malformed calls", all, [bad, malformed]},
+        {"Ports handed over", both, [give]},
         {"Complaints that ERTS logged of closed numbers it watched", all, [logged]}
     ].
 
-report(#{at := At, began := Began, turns := Turns, samples := Samples, failure := Failure} = S) ->
+report(#{at := At, commit := Commit, began := Began, turns := Turns, samples := Samples, failure := Failure} = S) ->
     {{Year, Month, Day}, _} = At,
     Seconds = (erlang:monotonic_time(millisecond) - Began) div 1000,
     [
         io_lib:format("# Soak of ~4..0b-~2..0b-~2..0b~n~n", [Year, Month, Day]),
         "`make soak`: the property tests and the fuzzing of the port, in turn, on both pollsets, in one VM.\n\n",
-        io_lib:format("~b minutes ~b seconds, ~b turns; Erlang/OTP ~s, ~b schedulers, ~ts.~n~n", [
-            Seconds div 60, Seconds rem 60, Turns, erlang:system_info(otp_release), erlang:system_info(schedulers_online), system()
+        io_lib:format("~b minutes ~b seconds, ~b turns; commit ~s, Erlang/OTP ~s, ~b schedulers, ~ts.~n~n", [
+            Seconds div 60, Seconds rem 60, Turns, Commit, erlang:system_info(otp_release), erlang:system_info(schedulers_online), system()
         ]),
         case Failure of
             none -> "Nothing failed.\n\n";
