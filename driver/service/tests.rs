@@ -673,9 +673,9 @@ fn one_batch_ends_two_sets(pollset: Which) {
     assert_eq!(vm.poll_all(1, &[(a, READ), (b, READ)]), Ok(Answer::Done));
     assert_eq!(vm.poll_all(2, &[(b, WRITE), (c, READ)]), Ok(Answer::Done));
     // Of the two sets' common fd, and of what each has alone.
-    for (_, theirs) in &pairs {
-        drain(theirs);
-        (&*theirs).write_all(b"x").unwrap();
+    for pair in &pairs {
+        drain(&pair.1);
+        (&pair.1).write_all(b"x").unwrap();
     }
     for fd in &fds {
         vm.fire(*fd);
@@ -721,9 +721,9 @@ fn a_set_is_refused_with_the_fd_and_nothing_changes(pollset: Which) {
     }
     assert_eq!(vm.host.sent(), []);
     // Nobody is told what was refused; those who waited are.
-    for (_, theirs) in &pairs[..3] {
-        drain(theirs);
-        (&*theirs).write_all(b"x").unwrap();
+    for pair in &pairs[..3] {
+        drain(&pair.1);
+        (&pair.1).write_all(b"x").unwrap();
     }
     vm.fire(a);
     if pollset == Which::Erts {
