@@ -18,6 +18,7 @@ OTP =
 SOAK_MINUTES = 20
 
 FUZZ_SECONDS = 20
+FUZZ_CALLS = 1000000
 
 # Where `make install` installs: a directory of OTP applications.
 PREFIX = /usr/local
@@ -31,6 +32,7 @@ help:
 	@echo 'make test     install what is missing, and run every check and test'
 	@echo 'make test-otp OTP=27  the same with another OTP (27 or 29), in a Debian that has it'
 	@echo 'make fuzz     fuzz the decoder and the table, a minute; needs cargo-fuzz'
+	@echo 'make fuzz-port  a million random calls to a port, on each pollset, a minute'
 	@echo 'make sanitize the Rust unit tests under AddressSanitizer and ThreadSanitizer'
 	@echo 'make valgrind short suites in a VM under valgrind'
 	@echo 'make check    only the checks: format, lints, docs, types, headers'
@@ -114,9 +116,14 @@ test-otp:
 
 # FUZZ_SECONDS each target; scripts/fuzz can also do one of them.
 fuzz:
+	@scripts/bootstrap build
 	@scripts/fuzz $(FUZZ_SECONDS)
 
+fuzz-port: suites
+	@test/fuzz $(FUZZ_CALLS)
+
 sanitize:
+	@scripts/bootstrap build
 	@scripts/sanitize
 
 valgrind: suites
@@ -149,5 +156,5 @@ clean: clean-driver
 clean-driver:
 	rm -rf priv target doc
 
-.PHONY: all help build need-build deps driver chunks docs install uninstall fdio examples suites demo test test-otp fuzz sanitize valgrind check bench \
+.PHONY: all help build need-build deps driver chunks docs install uninstall fdio examples suites demo test test-otp fuzz fuzz-port sanitize valgrind check bench \
 	bench-quick soak shell clean clean-driver

@@ -9,6 +9,7 @@
 %% stolen from it on the pollset `erts', as SPEC.md says.
 -module(inert_fuzz).
 
+-export([main/1]).
 -export([run/2]).
 -export([call/2]).
 
@@ -29,6 +30,33 @@
 -define(ATOM_SLACK, 100).
 
 -define(TRAP_MS, 10_000).
+
+%% main([Calls]): so many on each pollset. Ends the VM: with 0 if nothing failed.
+-spec main([string()]) -> no_return().
+main([Calls]) ->
+    Config = inert_test:init_per_suite([]),
+    Held = [holds(Pollset, list_to_integer(Calls)) || Pollset <- inert_test:pollsets()],
+    _ = inert_test:end_per_suite(Config),
+    halt(
+        case lists:all(fun(Holds) -> Holds end, Held) of
+            true -> 0;
+            false -> 1
+        end,
+        [{flush, true}]
+    ).
+
+holds(Pollset, Calls) ->
+    Began = erlang:monotonic_time(millisecond),
+    Result = run(Pollset, Calls),
+    Seconds = (erlang:monotonic_time(millisecond) - Began) / 1000,
+    case {Result, inert_prop:logged(Pollset)} of
+        {{ok, Counts}, {_, []}} ->
+            io:format("ok ~s, in ~.1f seconds:~n~p~n", [Pollset, Seconds, Counts]),
+            true;
+        Failed ->
+            io:format("not ok ~s:~n~p~n", [Pollset, Failed]),
+            false
+    end.
 
 %% Makes so many calls. A failure comes with the seed that run/2 prints.
 -spec run(epoll | erts, pos_integer()) -> {ok, #{atom() => term()}} | {failed, term()}.
