@@ -13,8 +13,12 @@ impl Driver for One {
     }
 }
 
+#[cfg(not(feature = "misuse"))]
 driver!(One, allocator = none);
+
+// On one line: compilers differ in which of the two they call the second.
 #[cfg(feature = "misuse")]
-driver!(One, allocator = none); //~ E0428
+#[rustfmt::skip]
+mod twice { use super::*; driver!(One, allocator = none); driver!(One, allocator = none); } //~ E0428
 
 fn main() {}
