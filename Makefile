@@ -109,7 +109,7 @@ demo:
 
 test:
 	@scripts/bootstrap test
-	@test/run $(ONLY)
+	@test/run "$(ONLY)"
 
 test-otp:
 	@scripts/test-otp "$(OTP)" "$(ONLY)"
@@ -131,7 +131,7 @@ valgrind: suites
 
 check:
 	@scripts/bootstrap test
-	@test/run --check $(ONLY)
+	@test/run --check "$(ONLY)"
 
 # bench/run can also do a part of it.
 bench: fdio
