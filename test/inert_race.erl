@@ -336,12 +336,12 @@ operate({killed, How, Delay, Delay2}, #{fd := FD, port := Port} = W) ->
     receive
         {'DOWN', Monitor, process, Pid, killed} -> ok
     end,
-    W1 = after_death(erlang:monotonic_time(millisecond) + ?TRAP_MS, W),
-    to_be(read, Delay2, W1),
+    ok = after_death(W),
+    to_be(read, Delay2, W),
     {ok, read} = prim_inert:poll(Port, FD, read, ?TRAP_MS),
-    is(read, W1),
-    reset(W1),
-    W1;
+    is(read, W),
+    reset(W),
+    W;
 operate({shared, fdset, N, Mode}, #{asked := Asked} = W) ->
     case inert:fdset(shared(N), Mode) of
         ok ->
@@ -470,18 +470,12 @@ armed_of(FD, #{port := Port}) ->
         {'DOWN', Monitor, process, Pid, {result, _}} -> 0
     end.
 
-%% A waiter that dies makes room at once. Its death may be known here before the
-%% driver knows of it.
-after_death(Deadline, #{fd := FD, port := Port} = W) ->
+%% A waiter that dies makes room at once, though its death may be known here before the
+%% driver is told of it.
+after_death(#{fd := FD, port := Port}) ->
     case prim_inert:poll(Port, FD, read_write, 0) of
-        {error, timeout} ->
-            W;
-        {error, ebusy} ->
-            erlang:monotonic_time(millisecond) < Deadline orelse exit({violation, dead_but_busy}),
-            erlang:yield(),
-            after_death(Deadline, count(busy_after_death, W));
-        Result ->
-            exit({violation, after_death, Result})
+        {error, timeout} -> ok;
+        Result -> exit({violation, after_death, Result})
     end.
 
 %% Has the own fd made ready for these kinds, in a while.
