@@ -45,6 +45,7 @@
     | {feed | drain | fill | empty | hang | close, number_()}
     | {open, number_(), file()}
     | {dup, number_(), number_()}
+    | {come_back, port_name(), number_(), Elsewhere :: number_(), [file()], [{worker(), mode()}]}
     | {kill, worker()}
     | {junk, worker(), pos_integer()}
     | {start, port_name(), worker()}
@@ -242,6 +243,14 @@ do({dup, From, To}, S) ->
         _ ->
             S
     end;
+%% What chance alone brings about too seldom: a file leaves its number, another is waited
+%% for there, and the first comes back.
+do({come_back, P, N, Elsewhere, [File, Other], [{I, Mode}, {I2, Mode2}, {I3, Mode3}]}, S) ->
+    lists:foldl(fun step/2, S, [
+        {open, N, File}, {fdset, P, I, N, Mode}, {dup, N, Elsewhere},
+        {open, N, Other}, {fdset, P, I2, N, Mode2}, {dup, Elsewhere, N},
+        {fdset, P, I3, N, Mode3}
+    ]);
 do({close, N}, S) ->
     case maps:is_key(N, numbers(S)) of
         true ->

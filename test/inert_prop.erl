@@ -148,6 +148,7 @@ command() ->
         {1, tuple([hang, number_()])},
         {4, tuple([open, number_(), kind()])},
         {3, tuple([dup, number_(), number_()])},
+        {1, tuple([come_back, port_name(), number_(), number_(), [silent(), silent()], [tuple([worker(), mode()]) || _ <- [1, 2, 3]]])},
         {2, tuple([close, number_()])},
         {2, tuple([kill, worker()])},
         {1, tuple([junk, worker(), one_of([1, 40])])},
@@ -216,6 +217,9 @@ anybody() -> one_of([runner | inert_model:workers()]).
 number_() -> proper_types:frequency([{6 - N, proper_types:exactly(N)} || N <- inert_model:numbers()]).
 
 mode() -> one_of([read, write, read_write]).
+
+%% Files that are not ready for everything.
+silent() -> one_of([full_socket, pipe_reader, full_pipe_writer]).
 
 %% All of them more seldom: the pollset erts has only two, and says so.
 any_mode() ->
