@@ -18,7 +18,7 @@
 -export([programs_lose_and_leave_nothing/1]).
 -export([the_port_survives_any_call/1]).
 
-%% A few seconds each.
+%% A few seconds each; of them is done one in PROP_PART, if that is in the environment.
 -define(SEQUENCES, 600).
 -define(PROGRAMS, 200).
 -define(CALLS, 200_000).
@@ -55,19 +55,26 @@ end_per_testcase(_Case, Config) -> inert_test:end_per_testcase(Config).
 
 -spec commands_agree_with_the_model([tuple()]) -> ok.
 commands_agree_with_the_model(Config) ->
-    holds(commands, ?SEQUENCES, Config).
+    holds(commands, part(?SEQUENCES), Config).
 
 -spec programs_lose_and_leave_nothing([tuple()]) -> ok.
 programs_lose_and_leave_nothing(Config) ->
-    holds(programs, ?PROGRAMS, Config).
+    holds(programs, part(?PROGRAMS), Config).
 
--spec the_port_survives_any_call([tuple()]) -> ok.
+-spec the_port_survives_any_call([tuple()]) -> ok | {skip, string()}.
 the_port_survives_any_call(Config) ->
-    Pollset = proplists:get_value(pollset, Config),
+    case os:getenv("UNDER_VALGRIND") of
+        false -> survives(proplists:get_value(pollset, Config));
+        _ -> {skip, "under valgrind, the VM does not: see docs/reliability.md"}
+    end.
+
+survives(Pollset) ->
     case {inert_fuzz:run(Pollset, ?CALLS), inert_prop:logged(Pollset)} of
         {{ok, Counts}, {_, []}} -> ct:log("~p", [Counts]);
         Failed -> ct:fail(Failed)
     end.
+
+part(Whole) -> Whole div list_to_integer(os:getenv("PROP_PART", "1")).
 
 holds(Property, Sequences, Config) ->
     case inert_prop:check(Property, proplists:get_value(pollset, Config), Sequences) of

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A message that was sent, and to whom.
 #[derive(Debug, PartialEq, Eq)]
@@ -305,6 +306,7 @@ on_both_pollsets! {
     a_spurious_event_is_armed_again
     a_stop_ends_every_poll_once
     two_ports_wait_for_the_same_fd
+    ports_that_run_at_the_same_time_share_a_fd
     a_set_wakes_once_with_all_that_is_ready
     a_set_that_is_ready_arms_nothing
     one_batch_ends_two_sets
@@ -626,6 +628,39 @@ fn two_ports_wait_for_the_same_fd(pollset: Which) {
     }
     assert_eq!(one.host.sent(), [Sent::Event(1, Kind::Read, fd)]);
     assert_eq!(two.host.sent(), [Sent::Event(2, Kind::Read, fd)]);
+}
+
+/// Each port has a lock of its own in ERTS. What they share is what scripts/sanitize looks
+/// at; without it, that two of them never have the same event.
+fn ports_that_run_at_the_same_time_share_a_fd(pollset: Which) {
+    let selected = Box::leak(Box::new(Selected::new()));
+    let (ours, _theirs) = full_pair();
+    let fd = ours.as_raw_fd();
+    // Relaxed: it is to order nothing that the driver itself leaves unordered.
+    let in_use = AtomicBool::new(false);
+    let port = |pid| {
+        let mut vm = Vm::sharing(pollset, selected);
+        for _ in 0..300 {
+            assert_eq!(vm.request(pid, set(fd, READ)), Ok(Answer::Done));
+            let own = pollset == Which::Erts && vm.host.selected.borrow().contains_key(&fd);
+            if own {
+                assert!(!in_use.swap(true, Ordering::Relaxed));
+                std::thread::yield_now();
+                in_use.store(false, Ordering::Relaxed);
+            }
+            assert_eq!(vm.request(pid, clear(fd, READ)), Ok(Answer::Done));
+            assert_eq!(vm.watched(fd), Kinds::NONE);
+        }
+        vm.service.stop(&vm.host);
+    };
+    std::thread::scope(|scope| {
+        for pid in 1..=4 {
+            scope.spawn(move || port(pid));
+        }
+    });
+    let mut last = Vm::sharing(pollset, selected);
+    assert_eq!(last.request(1, set(fd, READ)), Ok(Answer::Done));
+    assert_eq!(last.watched(fd), READ, "nothing is left of the others");
 }
 
 fn a_set_wakes_once_with_all_that_is_ready(pollset: Which) {
