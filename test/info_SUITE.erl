@@ -303,20 +303,30 @@ stale_waiters_are_counted(_Config) ->
     ?assertEqual(2, count(stale)).
 
 %% The event of a file that is still open, but has left its number.
-spurious_events_are_counted(_Config) ->
+spurious_events_are_counted(Config) ->
     {A, B} = full_pair(),
-    {C, D} = full_pair(),
-    {ok, Elsewhere} = fdio:dup(A),
-    ok = inert:fdset(A, read),
-    ok = fdio:dup2(C, A),
+    {Mode, Others} =
+        case proplists:get_value(pollset, Config) of
+            %% The kernel tells of every change of a fd that is armed for priority. Of others
+            %% its event says what is ready, and an old file's is stale.
+            epoll ->
+                ok = inert:fdset(A, priority),
+                {priority, []};
+            erts ->
+                {C, D} = full_pair(),
+                {ok, Elsewhere} = fdio:dup(A),
+                ok = inert:fdset(A, read),
+                ok = fdio:dup2(C, A),
+                {read, [C, D, Elsewhere]}
+        end,
     ?assertEqual(0, count(spurious)),
     make_readable(B),
     until(fun() -> count(spurious) > 0 end),
     ?assertEqual(0, count(delivered)),
     ?assert(count(wakeups) > 0),
     no_message(),
-    _ = inert:fdclr(A),
-    close([A, B, C, D, Elsewhere]).
+    _ = inert:fdclr(A, Mode),
+    close([A, B | Others]).
 
 a_new_port_counts_from_zero(Config) ->
     {A, B} = pair(),
