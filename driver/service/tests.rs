@@ -630,8 +630,8 @@ fn two_ports_wait_for_the_same_fd(pollset: Which) {
     assert_eq!(two.host.sent(), [Sent::Event(2, Kind::Read, fd)]);
 }
 
-/// Each port has a lock of its own in ERTS. What they share is what scripts/sanitize looks
-/// at; without it, that two of them never have the same event.
+/// Each port has a lock of its own in ERTS; what is shared has one here. No two of them have
+/// the same event at the same time.
 fn ports_that_run_at_the_same_time_share_a_fd(pollset: Which) {
     let selected = Box::leak(Box::new(Selected::new()));
     let (ours, _theirs) = full_pair();
