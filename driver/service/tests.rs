@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A message that was sent, and to whom.
@@ -120,6 +121,15 @@ enum Which {
     Epoll,
 }
 
+/// What a VM's ports share lives for ever. It is kept where a leak check finds it: what
+/// else is lost is a leak.
+fn new_selected() -> &'static Selected {
+    static KEPT: Mutex<Vec<&Selected>> = Mutex::new(Vec::new());
+    let selected = Box::leak(Box::new(Selected::new()));
+    KEPT.lock().unwrap().push(selected);
+    selected
+}
+
 /// A service, and a VM around it.
 struct Vm {
     host: Recorder,
@@ -130,7 +140,7 @@ struct Vm {
 impl Vm {
     fn new(pollset: Which) -> Vm {
         // As in a VM of its own: fds are shared by all tests, this must not be.
-        Vm::sharing(pollset, Box::leak(Box::new(Selected::new())))
+        Vm::sharing(pollset, new_selected())
     }
 
     fn sharing(pollset: Which, selected: &'static Selected) -> Vm {
@@ -613,7 +623,7 @@ fn a_stop_ends_every_poll_once(pollset: Which) {
 }
 
 fn two_ports_wait_for_the_same_fd(pollset: Which) {
-    let selected = Box::leak(Box::new(Selected::new()));
+    let selected = new_selected();
     let mut one = Vm::sharing(pollset, selected);
     let mut two = Vm::sharing(pollset, selected);
     let (ours, theirs) = full_pair();
@@ -633,7 +643,7 @@ fn two_ports_wait_for_the_same_fd(pollset: Which) {
 /// Each port has a lock of its own in ERTS; what is shared has one here. No two of them have
 /// the same event at the same time.
 fn ports_that_run_at_the_same_time_share_a_fd(pollset: Which) {
-    let selected = Box::leak(Box::new(Selected::new()));
+    let selected = new_selected();
     let (ours, _theirs) = full_pair();
     let fd = ours.as_raw_fd();
     // Relaxed: it is to order nothing that the driver itself leaves unordered.
