@@ -510,8 +510,11 @@ send_to_the_owner(_Config) ->
 errno_names(_Config) ->
     Port = open(),
     ?assertEqual("enoent", control(Port, errno, <<?ENOENT:32>>)),
-    ?assertEqual("unknown", control(Port, errno, <<(-1):32>>)),
-    ?assertEqual("unknown", control(Port, errno, <<100_000:32>>)).
+    %% "unknown" up to OTP 27; OTP 29 says the number.
+    [
+        ?assert(lists:member(control(Port, errno, <<Errno:32>>), ["unknown", "errno_" ++ integer_to_list(Errno)]))
+     || Errno <- [-1, 100_000]
+    ].
 
 %%% Events
 
