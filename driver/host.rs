@@ -112,6 +112,14 @@ impl Select for ErtsHost<'_> {
         // As above; Driver::stop_select closes.
         let _ = self.port.deselect(Event::from_fd(fd), mode);
     }
+
+    /// So it is up to ERTS 15 (OTP 27), and no longer in ERTS 17 (OTP 29).
+    fn deselecting_resets_count(&self) -> bool {
+        let version = erl_driver::erts_version().to_bytes();
+        let major = version.split(|byte| *byte == b'.').next();
+        let major = major.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        major.is_some_and(|major: u32| major < 16)
+    }
 }
 
 impl ErtsHost<'_> {

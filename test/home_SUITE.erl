@@ -76,8 +76,11 @@ moves(Config, Function, Moves) ->
     Peer = proplists:get_value(peer, Config),
     {ok, Counters} = peer:call(Peer, ?MODULE, Function, [], infinity),
     ct:pal("~p", [Counters]),
+    {Erts, _} = string:to_integer(erlang:system_info(version)),
     case proplists:get_value(group, Config) of
-        one_scheduler -> ?assertMatch(#{migrated := M} when M >= Moves, Counters);
+        one_scheduler when Erts < 16 -> ?assertMatch(#{migrated := M} when M >= Moves, Counters);
+        %% From there on ERTS moves the instance once, for good: driver/pollset/home.rs.
+        one_scheduler -> ?assertMatch(#{migrated := 0, returned := 0}, Counters);
         two_schedulers -> ok
     end.
 

@@ -40,6 +40,7 @@
 -export([send_to_the_dead/1]).
 -export([send_to_the_owner/1]).
 -export([errno_names/1]).
+-export([erts_version/1]).
 
 -export([select_read/1]).
 -export([select_write/1]).
@@ -104,7 +105,8 @@
     demonitor => 12, monitored => 13, same => 14, timer => 15, cancel_timer => 16,
     term => 17, external => 18, remember => 19, send_remembered => 20,
     send_owner => 21, output => 22, consume => 23, busy => 24, allocate => 25,
-    aligned => 26, errno => 27, who => 28, catch_own_panic => 29
+    aligned => 26, errno => 27, who => 28, catch_own_panic => 29,
+    erts_version => 30
 }).
 
 %% deed.rs
@@ -156,7 +158,8 @@ groups() ->
             bad_terms,
             send_to_the_dead,
             send_to_the_owner,
-            errno_names
+            errno_names,
+            erts_version
         ]},
         {events, [], [
             select_read,
@@ -506,6 +509,9 @@ send_to_the_owner(_Config) ->
     ?assertEqual({Port, who, Owner, Self}, next()),
     ?assertEqual("ok", control(Port, send_owner, "y")),
     ?assertEqual({told, <<"y">>}, next()).
+
+erts_version(_Config) ->
+    ?assertEqual(erlang:system_info(version), control(open(), erts_version, <<>>)).
 
 errno_names(_Config) ->
     Port = open(),

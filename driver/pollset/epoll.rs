@@ -114,7 +114,7 @@ impl Epoll {
             events: Box::new([EpollEvent::EMPTY; BATCH]),
             early: Vec::new(),
             registered: 0,
-            home: Home::new(),
+            home: Home::new(host.deselecting_resets_count()),
         })
     }
 

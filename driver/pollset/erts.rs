@@ -177,10 +177,15 @@ impl Pollset for Erts {
         if left.is_empty() {
             self.release(host, fd);
         } else if let Some(state) = self.states.get_mut(&fd) {
-            // Deselecting all of it also sets back the count after which ERTS
-            // would move the fd to the scheduler pollset, where selecting
-            // inside a callback would lose it (erl_check_io.c, count > 10).
-            host.deselect(state.event, state.kinds);
+            // Where ERTS has moved a fd to the scheduler pollset, selecting it inside a
+            // callback would lose it (erl_check_io.c, count > 10). Deselecting all of it
+            // prevents that by setting the count back, or, where it does not, giving the
+            // fd up entirely.
+            if host.deselecting_resets_count() {
+                host.deselect(state.event, state.kinds);
+            } else {
+                host.forget(state.event);
+            }
             state.kinds = left;
             if host.select(state.event, left).is_err() {
                 return Err(Unwatched::Refused);

@@ -21,6 +21,11 @@
 //!
 //! The state is `rounds` (ERTS's own count, as far as it can be known), and two
 //! means. Leaving the poll thread is a matter of not deselecting in time.
+//!
+//! In newer ERTS (17 has it, 15 has not) deselecting does not set the count back. Whoever
+//! counts on it deselects and selects an instance that has moved, inside `ready_input`, and
+//! that loses it. There the instance stays where ERTS takes it, which is the scheduler
+//! pollset from round 12 on.
 
 /// From this round of `ready_input` on without a deselect, the instance is taken
 /// to be in the scheduler pollset. ERTS moves it at the end of the round in which
@@ -62,6 +67,7 @@ pub enum Advice {
 
 /// See the module's documentation.
 pub struct Home {
+    steers: bool,
     /// Rounds since ERTS's count was 0.
     rounds: u32,
     /// Rounds since the instance was last moved.
@@ -77,8 +83,10 @@ pub struct Home {
 }
 
 impl Home {
-    pub fn new() -> Home {
+    /// `steers`: whether it can be helped where ERTS watches the instance.
+    pub fn new(steers: bool) -> Home {
         Home {
+            steers,
             rounds: 0,
             settled: 0,
             batch: 0,
@@ -97,6 +105,9 @@ impl Home {
     pub fn after_ready(&mut self, events: usize, registered: u32) -> Advice {
         if events > 0 {
             self.batch = (self.batch * 7 + 16 * events.min(LARGE) as u32) / 8;
+        }
+        if !self.steers {
+            return Advice::Keep;
         }
         self.rounds = self.rounds.saturating_add(1);
         self.settled = self.settled.saturating_add(1);
@@ -141,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_quiet_instance_never_moves() {
-        let mut home = Home::new();
+        let mut home = Home::new(true);
         let stays = (0..900)
             .filter(|_| home.after_ready(1, 10) == Advice::Stay)
             .count();
@@ -149,8 +160,18 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_done_where_it_does_not_help() {
+        let mut home = Home::new(false);
+        for round in 0..1_000 {
+            let events = if round / 100 % 2 == 0 { 1 } else { 100 };
+            assert_eq!(home.after_ready(events, 10), Advice::Keep);
+        }
+        assert_eq!((home.migrated, home.returned), (0, 0));
+    }
+
+    #[test]
     fn a_busy_instance_is_let_move_and_comes_back() {
-        let mut home = Home::new();
+        let mut home = Home::new(true);
         for _ in 0..100 {
             assert_eq!(home.after_ready(100, 10), Advice::Keep);
         }
@@ -161,7 +182,7 @@ mod tests {
 
     #[test]
     fn moves_are_rare_where_much_is_registered() {
-        let mut home = Home::new();
+        let mut home = Home::new(true);
         for round in 0..80_000 {
             home.after_ready(if round / 100 % 2 == 0 { 1 } else { 100 }, 8_000);
         }
@@ -171,7 +192,7 @@ mod tests {
 
     #[test]
     fn looking_pays_while_it_finds_something() {
-        let mut home = Home::new();
+        let mut home = Home::new(true);
         let looks = |home: &mut Home, events| {
             (0..1600)
                 .filter(|_| {

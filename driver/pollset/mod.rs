@@ -23,6 +23,9 @@ pub trait Select {
     fn forget(&self, fd: i32);
     /// Has ERTS forget a fd that is ours, and close it when that is safe.
     fn forget_and_close(&self, fd: i32);
+    /// Whether deselecting a fd sets back the count of rounds after which ERTS moves
+    /// it to the scheduler pollset (see `home`).
+    fn deselecting_resets_count(&self) -> bool;
 }
 
 /// What [`Pollset::arm`] found.

@@ -59,6 +59,10 @@ impl Select for Recorder {
         self.selected.borrow_mut().remove(&fd);
     }
 
+    fn deselecting_resets_count(&self) -> bool {
+        true
+    }
+
     fn forget_and_close(&self, fd: i32) {
         self.forget(fd);
         sys::close(fd);

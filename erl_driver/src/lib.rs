@@ -135,10 +135,22 @@ pub use term::{Atom, Term};
 pub use erl_driver_sys as sys;
 
 /// The name of an errno as ERTS spells it, in lower case: `enoent` for `ENOENT`,
-/// `unknown` for a number that is none.
+/// `unknown` for a number that is none, or (OTP 29) `errno_` and the number.
 pub fn errno_name(errno: i32) -> &'static std::ffi::CStr {
-    // SAFETY: erl_errno_id takes any number and returns a string constant.
+    // SAFETY: erl_errno_id takes any number and returns a string constant, or one that the
+    // VM keeps for ever.
     unsafe { std::ffi::CStr::from_ptr(sys::erl_errno_id(errno)) }
+}
+
+/// The version of ERTS, as `erlang:system_info(version)` has it: `13.1.5`, for example.
+pub fn erts_version() -> &'static std::ffi::CStr {
+    let mut info = std::mem::MaybeUninit::<sys::ErlDrvSysInfo>::zeroed();
+    // SAFETY: ERTS fills in as much as the size says, and the version's text is a constant
+    // in every ERTS.
+    unsafe {
+        sys::driver_system_info(info.as_mut_ptr(), size_of::<sys::ErlDrvSysInfo>());
+        std::ffi::CStr::from_ptr((*info.as_ptr()).erts_version)
+    }
 }
 
 /// The caller's arguments are wrong: `erlang:port_control/3` and

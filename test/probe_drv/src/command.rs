@@ -38,6 +38,7 @@ pub enum Command<'a> {
     Errno(i32),
     Who,
     CatchOwnPanic,
+    ErtsVersion,
 }
 
 impl<'a> Command<'a> {
@@ -82,6 +83,7 @@ impl<'a> Command<'a> {
             27 => Command::Errno(i32::from_be_bytes(data.try_into().ok()?)),
             28 => Command::Who,
             29 => Command::CatchOwnPanic,
+            30 => Command::ErtsVersion,
             _ => return None,
         })
     }

@@ -335,6 +335,7 @@ impl Probe {
                 let (owner, caller) = (port.owner(), port.caller());
                 tell(port, port.caller(), c"who", |t| t.pid(owner).pid(caller));
             }
+            Command::ErtsVersion => reply.push(erl_driver::erts_version().to_bytes()),
             Command::CatchOwnPanic => {
                 let caught = std::panic::catch_unwind(|| panic!("caught by the driver"));
                 reply.push(word(caught.map_or(Ok(()), |()| Err(()))));
