@@ -201,7 +201,9 @@ go_together(Clients) ->
     [Pid ! go || {Pid, _} <- Clients].
 
 session(Number, C, S, Blocks, Main) ->
-    {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, Number, [binary, {active, false}, {nodelay, true}], ?LOST),
+    %% With little room for what comes, so that the server has to wait, too.
+    Options = [binary, {active, false}, {nodelay, true}, {recbuf, 4096}],
+    {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, Number, Options, ?LOST),
     Main ! {self(), connected},
     receive
         go -> ok

@@ -60,9 +60,9 @@
 %%   Where a number was closed and came back as another file, the new file's
 %%   user gets the fd, and a process that was blocked polling the old file gets
 %%   `{error, ebadf}'.</li>
-%% <li>The pollset `epoll' takes one open file under some hundreds of numbers
-%%   (dup(2)) at most; the kernel refuses more, and `{error, einval}' is the
-%%   answer.</li>
+%% <li>The pollset `epoll' takes one open file under 200 numbers (dup(2)). The kernel
+%%   refuses more than about 500, and `{error, einval}' is the answer; between the two
+%%   ERTS may lose what it watches.</li>
 %% <li>An integer that is no open fd is `{error, ebadf}'; an unknown mode or option
 %%   is `{error, einval}'; a fd that is no integer or a timeout that is none raises
 %%   `badarg'. Nothing that was armed changes.</li>
