@@ -102,12 +102,8 @@ sequence(Pollset, Commands) ->
         regs => #{},
         %% {PortName, N} => files that were armed there and may have left something
         past => #{},
-        %% N => the kinds that its file has been ready for since it came
-        seen => #{},
         %% Peers of files that are being closed.
         doomed => [],
-        %% What a worker who waited for a file that has gone may have got: see lenient/1.
-        maybe_told => [],
         %% What a worker must have got, and has not passed on.
         owed => [],
         %% Polls that must have ended: {worker(), Allowed results}.
@@ -135,14 +131,6 @@ sequence(Pollset, Commands) ->
 
 mismatch(What, S) ->
     throw({mismatch, S, What}).
-
-%% With PROP_LENIENT in the environment, for looking at drivers of before the file's identity was
-%% compared at every event: an event of a file that has left its number, and is open
-%% elsewhere, made the driver look at the number, and if what was there was ready for the
-%% same kind, the old waiter was told; and a file that came back to where it was armed was
-%% taken for the one that had been armed there since.
-lenient(#{pollset := Pollset}) ->
-    Pollset =:= epoll andalso os:getenv("PROP_LENIENT", "") =/= "".
 
 %% Whether PROP_STRICT is in the environment.
 -spec is_strict() -> boolean().
@@ -595,26 +583,14 @@ evict(P, N, S) ->
     count(evicted, map_size(Waiters), remove(fun(_, _, _) -> true end, P, N, S1)).
 
 %% What a poll for a file that has gone may return beside what ended it.
-also(one, P, N, #{seen := Seen} = S) ->
-    case is_stale(P, N, S) of
-        true -> [{error, ebadf} | [{ok, Kind} || lenient(S), Kind <- maps:get(N, Seen, [])]];
-        false -> []
-    end;
 %% A set never waits with such a number from one command to the next: see left/2.
-also(set, P, N, #{seen := Seen} = S) ->
-    case is_stale(P, N, S) of
-        true -> [{error, {ebadf, fd(N)}} | [any || lenient(S), maps:get(N, Seen, []) =/= []]];
-        false -> []
-    end.
+also(Shape, P, N, S) ->
+    [refused(Shape, ebadf, N) || is_stale(P, N, S)].
 
-remove(Fun, P, N, #{seen := Seen, maybe_told := Maybe} = S) ->
+remove(Fun, P, N, S) ->
     #{waiters := Waiters} = Reg = reg(P, N, S),
-    {Gone, Left} = lists:partition(fun({Kind, {I, How}}) -> Fun(I, How, Kind) end, maps:to_list(Waiters)),
-    New = [
-        {I, {tag(Kind), port(P, S), fd(N)}}
-     || lenient(S), is_stale(P, N, S), {Kind, {I, event}} <- Gone, lists:member(Kind, maps:get(N, Seen, []))
-    ],
-    put_reg(P, N, Reg#{waiters := maps:from_list(Left)}, S#{maybe_told := New ++ Maybe}).
+    Left = maps:filter(fun(Kind, {I, How}) -> not Fun(I, How, Kind) end, Waiters),
+    put_reg(P, N, Reg#{waiters := Left}, S).
 
 arm_all(P, I, Later, How, S) ->
     lists:foldl(fun({N, Kinds}, Acc) -> arm(P, I, N, Kinds, How, Acc) end, S, Later).
@@ -686,13 +662,9 @@ port_gone(P, #{ports := Ports} = S) ->
 %% The state of a file changes, and those who waited for it are told.
 change(N, #{numbers := Numbers, files := Files} = S, Fun) ->
     case Numbers of
-        #{N := Id} -> fire(Id, look(S#{files := Files#{Id := Fun(maps:get(Id, Files))}}));
+        #{N := Id} -> fire(Id, S#{files := Files#{Id := Fun(maps:get(Id, Files))}});
         _ -> S
     end.
-
-look(#{numbers := Numbers, files := Files, seen := Seen} = S) ->
-    Now = maps:map(fun(N, Id) -> lists:usort(ready(maps:get(Id, Files)) ++ maps:get(N, Seen, [])) end, Numbers),
-    S#{seen := maps:merge(Seen, Now)}.
 
 fire(Id, #{regs := Regs, files := Files} = S) ->
     Ready = ready(maps:get(Id, Files)),
@@ -782,19 +754,15 @@ place(N, Id, #{files := Files} = S) ->
         maps:keys(maps:get(ports, S))
     ),
     S2 = leave(N, Id, S1),
-    look(S2#{numbers := maps:put(N, Id, numbers(S2))}).
+    S2#{numbers := maps:put(N, Id, numbers(S2))}.
 
 %% Eventfds share an inode. epoll knows them apart all the same, unless this one was
-%% armed there before and has left its registration behind: then, and with
-%% PROP_LENIENT for every file, what is armed for the file between them is taken for its
-%% own.
-is_alike(P, N, Id, Kind, Old, #{files := Files, pollset := Pollset, past := Past} = S) ->
+%% armed there before and has left its registration behind: then what is armed for the
+%% file between them is taken for its own.
+is_alike(P, N, Id, Kind, Old, #{files := Files, pollset := Pollset, past := Past}) ->
     #{Old := #{kind := Other}} = Files,
     WasThere = lists:member(Id, maps:get({P, N}, Past, [])),
-    case {Kind, Other} of
-        {eventfd, eventfd} -> Pollset =:= erts orelse WasThere;
-        _ -> lenient(S) andalso WasThere
-    end.
+    {Kind, Other} =:= {eventfd, eventfd} andalso (Pollset =:= erts orelse WasThere).
 
 %% Of a set whose number has a new file, or none, nobody could say whether its other
 %% numbers are waited for: an event of the old file may end it at any time. So it is
@@ -829,28 +797,21 @@ leave(N, S) ->
     leave(N, none, S).
 
 %% A number's file leaves it. A file without a number is closed, and so is its peer.
-%% Those that somebody still has armed are remembered for what they were.
 leave(N, Next, #{numbers := Numbers, files := Files} = S) ->
     case Numbers of
         #{N := Id} when Id =/= Next ->
             Left = maps:remove(N, Numbers),
-            Seen =
-                case [P || P <- maps:keys(maps:get(ports, S)), is_stale(P, N, S)] of
-                    [] -> maps:remove(N, maps:get(seen, S));
-                    _ -> maps:get(seen, S)
-                end,
             Peer = maps:get(peer, maps:get(Id, Files), none),
             case lists:member(Id, maps:values(Left)) of
                 false when Peer =/= none ->
                     %% After the number has left it, so that nobody sees it hang up.
                     S#{
                         numbers := Left,
-                        seen := Seen,
                         files := maps:update(Id, (maps:get(Id, Files))#{peer := none}, Files),
                         doomed := [Peer | maps:get(doomed, S)]
                     };
                 _ ->
-                    S#{numbers := Left, seen := Seen}
+                    S#{numbers := Left}
             end;
         _ ->
             S
@@ -858,13 +819,10 @@ leave(N, Next, #{numbers := Numbers, files := Files} = S) ->
 
 %%% Workers
 
-new_worker(I, #{workers := Workers, maybe_told := Maybe} = S) ->
+new_worker(I, #{workers := Workers} = S) ->
     Runner = self(),
     Pid = spawn_link(fun() -> work(Runner) end),
-    S#{
-        workers := Workers#{I => #{pid => Pid, busy => false, junk => 0}},
-        maybe_told := [One || {Who, _} = One <- Maybe, Who =/= I]
-    }.
+    S#{workers := Workers#{I => #{pid => Pid, busy => false, junk => 0}}}.
 
 %% What inert sends is passed on; everything else stays.
 work(Runner) ->
@@ -966,7 +924,7 @@ same(Expected, Result, S) ->
     one_of([Expected], Result, S).
 
 one_of(Allowed, Result, S) ->
-    case lists:member(Result, Allowed) orelse (lists:member(any, Allowed) andalso element(1, Result) =:= ok) of
+    case lists:member(Result, Allowed) of
         true -> S;
         false -> mismatch({result, Result, {instead_of, Allowed}}, S)
     end.
@@ -1023,7 +981,7 @@ unexpected(#{workers := Workers} = S) ->
             case lists:member(One, maps:get(owed, S)) of
                 %% It was in the mailbox of one whose poll has ended just now.
                 true -> unexpected(S#{owed := maps:get(owed, S) -- [One]});
-                false -> unexpected(told_late(element(1, One), Message, S))
+                false -> mismatch({told_without_reason, element(1, One), Message}, S)
             end;
         {done, Pid, Result} ->
             I = index(Pid, Workers),
@@ -1042,28 +1000,6 @@ unexpected(#{workers := Workers} = S) ->
         {'EXIT', Pid, Reason} when is_pid(Pid) ->
             mismatch({worker_crashed, index(Pid, Workers), Reason}, S)
     after 0 -> S
-    end.
-
-%% Only one who waits, or has waited, for a file that has gone can be told now.
-told_late(I, {Tag, Port, FD} = Message, #{maybe_told := Maybe} = S) ->
-    N = FD - ?BASE,
-    Kind = hd([K || K <- ?KINDS, tag(K) =:= Tag]),
-    Waits = [
-        P
-     || {P, #{port := Id}} <- maps:to_list(maps:get(ports, S)),
-        Id =:= Port,
-        lists:member({ok, Kind}, also(one, P, N, S)),
-        #{Kind := {Who, event}} <- [maps:get(waiters, reg(P, N, S))],
-        Who =:= I
-    ],
-    case {lists:member({I, Message}, Maybe), Waits} of
-        {true, _} ->
-            count(told_of_new_file, S#{maybe_told := Maybe -- [{I, Message}]});
-        {false, [P]} ->
-            S1 = remove(fun(_, _, K) -> K =:= Kind end, P, N, S),
-            count(told_of_new_file, S1#{maybe_told := Maybe});
-        {false, []} ->
-            mismatch({told_without_reason, I, Message}, S)
     end.
 
 index(Pid, Workers) ->
