@@ -24,9 +24,9 @@ fn pollset(host: &dyn Select, command: &[u8]) -> Result<Box<dyn Pollset + Send>,
         .filter(|word| !word.is_empty())
         .skip(1);
     match (words.next(), words.next()) {
-        (None, None) => Ok(epoll(host).unwrap_or_else(|_| Box::new(Erts::new()))),
+        (None, None) => Ok(epoll(host).unwrap_or_else(|_| Box::new(Erts::new(host)))),
         (Some(b"epoll"), None) => epoll(host).map_err(|Errno(errno)| StartError::Errno(errno)),
-        (Some(b"erts"), None) => Ok(Box::new(Erts::new())),
+        (Some(b"erts"), None) => Ok(Box::new(Erts::new(host))),
         _ => Err(StartError::BadArgument),
     }
 }

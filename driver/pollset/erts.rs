@@ -69,19 +69,22 @@ struct State {
 /// See the module's documentation.
 pub struct Erts {
     selected: &'static Selected,
+    /// Of ERTS: see `Select::deselecting_resets_count`.
+    deselecting_resets_count: bool,
     states: HashMap<i32, State, FxBuildHasher>,
     /// The fds of the duplicates.
     duplicates: HashMap<i32, i32, FxBuildHasher>,
 }
 
 impl Erts {
-    pub fn new() -> Erts {
-        Erts::sharing(&SELECTED)
+    pub fn new(host: &dyn Select) -> Erts {
+        Erts::sharing(host, &SELECTED)
     }
 
-    pub fn sharing(selected: &'static Selected) -> Erts {
+    pub fn sharing(host: &dyn Select, selected: &'static Selected) -> Erts {
         Erts {
             selected,
+            deselecting_resets_count: host.deselecting_resets_count(),
             states: HashMap::default(),
             duplicates: HashMap::default(),
         }
@@ -181,7 +184,7 @@ impl Pollset for Erts {
             // callback would lose it (erl_check_io.c, count > 10). Deselecting all of it
             // prevents that by setting the count back, or, where it does not, giving the
             // fd up entirely.
-            if host.deselecting_resets_count() {
+            if self.deselecting_resets_count {
                 host.deselect(state.event, state.kinds);
             } else {
                 host.forget(state.event);

@@ -150,7 +150,7 @@ impl Vm {
     fn sharing(pollset: Which, selected: &'static Selected) -> Vm {
         let host = Recorder::default();
         let service = Service::new(match pollset {
-            Which::Erts => Box::new(Erts::sharing(selected)),
+            Which::Erts => Box::new(Erts::sharing(&host, selected)),
             #[cfg(target_os = "linux")]
             Which::Epoll => Box::new(Epoll::new(&host).unwrap()),
         });
