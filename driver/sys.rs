@@ -57,8 +57,17 @@ pub enum Found {
     NotOpen,
 }
 
-/// Errors and hang-ups count as ready for every kind, as in poll(2) and ERTS.
-const TROUBLE: i16 = libc::POLLERR | libc::POLLHUP;
+/// What is ready of the kinds asked for. Trouble, which is an error or a hang-up, counts
+/// as ready for every kind, as in poll(2) and ERTS.
+fn ready(asked: Kinds, is_trouble: bool, is_told: impl Fn(Kind) -> bool) -> Kinds {
+    if is_trouble {
+        return asked;
+    }
+    asked
+        .iter()
+        .filter(|kind| is_told(*kind))
+        .fold(Kinds::NONE, |all, kind| all | kind.into())
+}
 
 fn poll_events(kind: Kind) -> i16 {
     match kind {
@@ -102,15 +111,13 @@ impl PollFd {
         if self.0.fd < 0 || self.0.revents & libc::POLLNVAL != 0 {
             return Found::NotOpen;
         }
-        let events = match self.0.revents & TROUBLE {
-            0 => self.0.events & self.0.revents,
-            _ => self.0.events,
-        };
-        let ready = match events {
-            0 => Kinds::NONE,
-            _ => kinds_of(events),
-        };
-        Found::Ready(ready)
+        const TROUBLE: i16 = libc::POLLERR | libc::POLLHUP;
+        let told = self.0.revents;
+        Found::Ready(ready(
+            kinds_of(self.0.events),
+            told & TROUBLE != 0,
+            |kind| told & poll_events(kind) != 0,
+        ))
     }
 }
 
@@ -405,16 +412,10 @@ impl EpollEvent {
     /// What is ready of the kinds asked for.
     pub fn ready(&self, asked: Kinds) -> Kinds {
         const TROUBLE: c_int = libc::EPOLLERR | libc::EPOLLHUP;
-        let events = self.0.events as c_int;
-        if events & TROUBLE != 0 {
-            return asked;
-        }
-        let is_ready = |kind: &Kind| events & epoll_event(*kind) != 0;
-        asked
-            .iter()
-            .filter(is_ready)
-            .map(Kinds::from)
-            .fold(Kinds::NONE, |all, one| all | one)
+        let told = self.0.events as c_int;
+        ready(asked, told & TROUBLE != 0, |kind| {
+            told & epoll_event(kind) != 0
+        })
     }
 }
 
