@@ -49,12 +49,12 @@ holds(Pollset, Calls) ->
     Began = erlang:monotonic_time(millisecond),
     Result = run(Pollset, Calls),
     Seconds = (erlang:monotonic_time(millisecond) - Began) / 1000,
-    case {Result, inert_prop:logged(Pollset)} of
-        {{ok, Counts}, {_, []}} ->
+    case Result of
+        {ok, Counts} ->
             io:format("ok ~s, in ~.1f seconds:~n~p~n", [Pollset, Seconds, Counts]),
             true;
-        Failed ->
-            io:format("not ok ~s:~n~p~n", [Pollset, Failed]),
+        {failed, Why} ->
+            io:format("not ok ~s:~n~p~n", [Pollset, Why]),
             false
     end.
 
@@ -63,9 +63,14 @@ holds(Pollset, Calls) ->
 run(Pollset, Calls) ->
     Seed = erlang:phash2({erlang:unique_integer(), os:timestamp()}),
     {Pid, Monitor} = spawn_monitor(fun() -> exit({result, fuzz(Pollset, Calls, Seed)}) end),
-    receive
-        {'DOWN', Monitor, process, Pid, {result, Result}} -> {ok, Result};
-        {'DOWN', Monitor, process, Pid, Reason} -> {failed, {Reason, {seed, Seed}}}
+    Result =
+        receive
+            {'DOWN', Monitor, process, Pid, {result, Counts}} -> {ok, Counts};
+            {'DOWN', Monitor, process, Pid, Reason} -> {failed, Reason}
+        end,
+    case inert_prop:judge(Pollset, Result) of
+        {ok, _} = Done -> Done;
+        {failed, Why} -> {failed, {Why, {seed, Seed}}}
     end.
 
 fuzz(Pollset, Calls, Seed) ->

@@ -13,7 +13,7 @@
 
 -export([check/3]).
 -export([replay/3]).
--export([logged/1]).
+-export([judge/2]).
 
 -export_type([property/0]).
 
@@ -103,19 +103,24 @@ run(Property, Pollset, Sequence) ->
             commands -> inert_model:run(Pollset, Sequence);
             programs -> inert_race:run(Pollset, Sequence)
         end,
-    case {Result, whereis(inert_test_log)} of
-        {{ok, Counts}, Log} when is_pid(Log) ->
-            case logged(Pollset) of
-                {0, []} -> Result;
-                {Passed, []} -> {ok, Counts#{logged => Passed}};
-                {_, Logged} -> {failed, {logged, Logged}}
-            end;
-        _ ->
-            Result
+    case whereis(inert_test_log) of
+        undefined -> Result;
+        _ -> judge(Pollset, Result)
     end.
 
+%% A result and what has been logged since the last call. What passes with it is counted.
+-spec judge(pollset(), Result) -> Result | {failed, {logged, [term()]}} when
+    Result :: {ok, #{atom() => term()}} | {failed, term()}.
+judge(Pollset, {ok, Counts}) ->
+    case logged(Pollset) of
+        {0, []} -> {ok, Counts};
+        {Passed, []} -> {ok, Counts#{logged => Passed}};
+        {_, Logged} -> {failed, {logged, Logged}}
+    end;
+judge(_Pollset, {failed, _} = Failed) ->
+    Failed.
+
 %% What has been logged since the last call: how much that is let pass, and the rest.
--spec logged(pollset()) -> {non_neg_integer(), [term()]}.
 logged(Pollset) ->
     {Passed, Rest} = lists:partition(fun(Event) -> is_let_pass(Event, Pollset) end, inert_test:logged()),
     {length(Passed), Rest}.

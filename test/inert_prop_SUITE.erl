@@ -55,31 +55,22 @@ end_per_testcase(_Case, Config) -> inert_test:end_per_testcase(Config).
 
 -spec commands_agree_with_the_model([tuple()]) -> ok.
 commands_agree_with_the_model(Config) ->
-    holds(commands, part(?SEQUENCES), Config).
+    holds(inert_prop:check(commands, pollset(Config), part(?SEQUENCES))).
 
 -spec programs_lose_and_leave_nothing([tuple()]) -> ok.
 programs_lose_and_leave_nothing(Config) ->
-    holds(programs, part(?PROGRAMS), Config).
+    holds(inert_prop:check(programs, pollset(Config), part(?PROGRAMS))).
 
 -spec the_port_survives_any_call([tuple()]) -> ok | {skip, string()}.
 the_port_survives_any_call(Config) ->
     case os:getenv("UNDER_VALGRIND") of
-        false -> survives(proplists:get_value(pollset, Config));
+        false -> holds(inert_fuzz:run(pollset(Config), ?CALLS));
         _ -> {skip, "under valgrind, the VM does not: see docs/reliability.md"}
-    end.
-
-survives(Pollset) ->
-    case {inert_fuzz:run(Pollset, ?CALLS), inert_prop:logged(Pollset)} of
-        {{ok, Counts}, {_, []}} -> ct:log("~p", [Counts]);
-        Failed -> ct:fail(Failed)
     end.
 
 part(Whole) -> Whole div list_to_integer(os:getenv("PROP_PART", "1")).
 
-holds(Property, Sequences, Config) ->
-    case inert_prop:check(Property, proplists:get_value(pollset, Config), Sequences) of
-        {ok, Counts} ->
-            ct:log("~p", [Counts]);
-        {failed, Replay, Why} ->
-            ct:fail({Property, Replay, Why})
-    end.
+pollset(Config) -> proplists:get_value(pollset, Config).
+
+holds({ok, Counts}) -> ct:log("~p", [Counts]);
+holds(Failed) -> ct:fail(Failed).
