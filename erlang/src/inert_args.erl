@@ -9,6 +9,7 @@
 -export([format_error/2]).
 
 -define(IS_INT32(N), (N >= -16#80000000 andalso N =< 16#7fffffff)).
+-define(IS_KIND(K), (K =:= read orelse K =:= write orelse K =:= priority orelse K =:= hangup)).
 -define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0))).
 
 %% A fd, or a set of fds with or without a mode each.
@@ -17,8 +18,8 @@
 fds(FD, Default) when is_integer(FD), ?IS_INT32(FD) -> {ok, {FD, inert_drv:encode(Default)}};
 fds(FD, _Default) when is_integer(FD) -> {error, ebadf};
 fds([FD], Default) when is_integer(FD), ?IS_INT32(FD) -> {ok, {one, FD, inert_drv:encode(Default)}};
-fds([{FD, read}], _Default) when is_integer(FD), ?IS_INT32(FD) -> {ok, {one, FD, 1}};
-fds([{FD, write}], _Default) when is_integer(FD), ?IS_INT32(FD) -> {ok, {one, FD, 2}};
+fds([{FD, Kind}], _Default) when is_integer(FD), ?IS_INT32(FD), ?IS_KIND(Kind) ->
+    {ok, {one, FD, inert_drv:encode(Kind)}};
 fds(List, Default) when is_list(List) -> set(List, inert_drv:encode(Default), 0, <<>>);
 fds(_, _Default) -> {badarg, fds}.
 
@@ -45,10 +46,9 @@ set(_, _Default, _Count, _Set) ->
 %% A fd with a mode or options.
 -spec fd(term(), term(), prim_inert:mode()) ->
     {ok, inert_drv:target(), timeout()} | {error, ebadf | einval} | {badarg, fd | timeout_option}.
-fd(FD, read, _Default) when is_integer(FD), ?IS_INT32(FD) ->
-    {ok, {FD, 1}, infinity};
-fd(FD, write, _Default) when is_integer(FD), ?IS_INT32(FD) ->
-    {ok, {FD, 2}, infinity};
+fd(FD, Kind, _Default) when is_integer(FD), ?IS_INT32(FD), ?IS_KIND(Kind) ->
+    %% What most calls are, some 30 ns sooner than below.
+    {ok, {FD, inert_drv:encode(Kind)}, infinity};
 fd(FD, Options, Default) when is_integer(FD) ->
     case mode_or_options(Options, Default) of
         {ok, Bits, Timeout} when ?IS_INT32(FD) -> {ok, {FD, Bits}, Timeout};
