@@ -1,8 +1,8 @@
 %% SPDX-License-Identifier: Apache-2.0
 %%
 %% The epoll instance moves between ERTS's poll thread and its scheduler pollset
-%% as the load changes. No event is lost on the way: a busy server that moves the
-%% wrong way simply stops.
+%% as the load changes, and on the pollset `erts' a fd may. No event is lost on the
+%% way: a busy server that moves the wrong way simply stops.
 -module(home_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -16,11 +16,13 @@
 -export([bursts_and_silence_in_turn_lose_nothing/1]).
 -export([bursts_of_messages_lose_nothing/1]).
 -export([a_load_that_grows_and_shrinks_loses_nothing/1]).
+-export([events_that_come_too_late_lose_nothing/1]).
 
 %% Run in the peer.
 -export([bursts_and_silence/0]).
 -export([bursts_of_messages/0]).
 -export([growing_and_shrinking/0]).
+-export([too_late/1]).
 
 %% Pairs whose events come in one drain: many more than make a drain a busy one.
 -define(PAIRS, 100).
@@ -28,6 +30,10 @@
 %% more than a move has to be worth with so many fds (driver/pollset/home.rs).
 -define(BURST, 40).
 -define(SWITCHES, 200).
+%% Events in a row that find nothing: twice what ERTS waits for. They come by chance, so
+%% many tries are made at most.
+-define(TOO_LATE, 22).
+-define(TRIES, 20_000).
 
 -spec all() -> [{group, atom()}].
 all() ->
@@ -40,7 +46,8 @@ groups() ->
     Cases = [
         bursts_and_silence_in_turn_lose_nothing,
         bursts_of_messages_lose_nothing,
-        a_load_that_grows_and_shrinks_loses_nothing
+        a_load_that_grows_and_shrinks_loses_nothing,
+        events_that_come_too_late_lose_nothing
     ],
     [{one_scheduler, [], Cases}, {two_schedulers, [], Cases}].
 
@@ -71,6 +78,18 @@ bursts_of_messages_lose_nothing(Config) ->
 
 a_load_that_grows_and_shrinks_loses_nothing(Config) ->
     moves(Config, growing_and_shrinking, 1).
+
+events_that_come_too_late_lose_nothing(Config) ->
+    [
+        begin
+            InARow = peer:call(proplists:get_value(peer, Config), ?MODULE, too_late, [Pollset], infinity),
+            case proplists:get_value(group, Config) of
+                one_scheduler -> ?assert(InARow >= ?TOO_LATE);
+                two_schedulers -> ct:log("~p: ~p in a row", [Pollset, InARow])
+            end
+        end
+     || Pollset <- inert_test:pollsets()
+    ].
 
 moves(Config, Function, Moves) ->
     Peer = proplists:get_value(peer, Config),
@@ -146,6 +165,53 @@ growing_and_shrinking() ->
         [repeat(?BURST, fun(_) -> messages(Port, lists:sublist(Pairs, Size)) end) || Size <- Sizes]
     end),
     close(Pairs).
+
+%% What was ready is not when inert looks, so the fd stays armed: ERTS is asked inside its
+%% callback to go on watching. It is the callback after a dozen such that must not lose it.
+too_late(Pollset) ->
+    ok = inert:start([{pollset, Pollset}]),
+    Pairs = [{FD, Peer}] = pairs(1),
+    {ok, Zeroes} = fdio:open("/dev/zero", [read]),
+    ok = inert:fdset(FD, read),
+    InARow = too_late(inert:pollid(), FD, Peer, Zeroes, wakeups(), ?TRIES),
+    messages_in_turn(inert:pollid(), FD, Peer, 3),
+    ok = fdio:close(Zeroes),
+    _ = close(Pairs),
+    InARow.
+
+too_late(Port, FD, Peer, Zeroes, Since, Tries) ->
+    {ok, 1} = fdio:write(Peer, <<1>>),
+    %% Takes ERTS's poll thread longer than to see the event, and leaves this scheduler no
+    %% chance to run the port.
+    {ok, _} = fdio:read(Zeroes, 1 bsl 18),
+    {ok, <<1>>} = fdio:read(FD, 16),
+    erlang:yield(),
+    receive
+        {inert_read, Port, FD} when Tries > 0 ->
+            ok = inert:fdset(FD, read),
+            too_late(Port, FD, Peer, Zeroes, wakeups(), Tries - 1)
+    after 0 ->
+        case wakeups() - Since of
+            InARow when InARow < ?TOO_LATE, Tries > 0 -> too_late(Port, FD, Peer, Zeroes, Since, Tries - 1);
+            InARow -> InARow
+        end
+    end.
+
+wakeups() ->
+    #{wakeups := Wakeups} = inert:info(),
+    Wakeups.
+
+%% Armed already, and then again: ERTS must have it each time.
+messages_in_turn(_Port, _FD, _Peer, 0) ->
+    ok;
+messages_in_turn(Port, FD, Peer, N) ->
+    {ok, 1} = fdio:write(Peer, <<1>>),
+    receive
+        {inert_read, Port, FD} -> ok
+    end,
+    {ok, <<1>>} = fdio:read(FD, 16),
+    ok = inert:fdset(FD, read),
+    messages_in_turn(Port, FD, Peer, N - 1).
 
 pairs(Count) ->
     [
