@@ -17,12 +17,14 @@
 -export([bursts_of_messages_lose_nothing/1]).
 -export([a_load_that_grows_and_shrinks_loses_nothing/1]).
 -export([events_that_come_too_late_lose_nothing/1]).
+-export([a_file_under_as_many_numbers_as_it_may_have_loses_nothing/1]).
 
 %% Run in the peer.
 -export([bursts_and_silence/0]).
 -export([bursts_of_messages/0]).
 -export([growing_and_shrinking/0]).
 -export([too_late/1]).
+-export([many_numbers/0]).
 
 %% Pairs whose events come in one drain: many more than make a drain a busy one.
 -define(PAIRS, 100).
@@ -47,7 +49,8 @@ groups() ->
         bursts_and_silence_in_turn_lose_nothing,
         bursts_of_messages_lose_nothing,
         a_load_that_grows_and_shrinks_loses_nothing,
-        events_that_come_too_late_lose_nothing
+        events_that_come_too_late_lose_nothing,
+        a_file_under_as_many_numbers_as_it_may_have_loses_nothing
     ],
     [{one_scheduler, [], Cases}, {two_schedulers, [], Cases}].
 
@@ -91,6 +94,9 @@ events_that_come_too_late_lose_nothing(Config) ->
         end
      || Pollset <- inert_test:pollsets()
     ].
+
+a_file_under_as_many_numbers_as_it_may_have_loses_nothing(Config) ->
+    moves(Config, many_numbers, 5).
 
 %% From ERTS 16 on it is moved then, to where a single scheduler is never late.
 enough(Erts) when Erts < 16 -> ?TOO_LATE;
@@ -221,6 +227,40 @@ messages_in_turn(Port, FD, Peer, N) ->
     {ok, <<1>>} = fdio:read(FD, 16),
     ok = inert:fdset(FD, read),
     messages_in_turn(Port, FD, Peer, N - 1).
+
+%% The kernel counts the ways from a file through all numbers and all instances, and refuses
+%% one too many. That must be the number, and not the instance on its way.
+many_numbers() ->
+    ok = inert:start([{pollset, epoll}]),
+    Pairs = pairs(?PAIRS),
+    Port = inert:pollid(),
+    {ok, {File, Peer}} = fdio:socketpair(),
+    Copies = [
+        begin
+            {ok, Copy} = fdio:dup(File),
+            Copy
+        end
+     || _ <- lists:seq(1, 600)
+    ],
+    repeat(10, fun(_) ->
+        Results = [{inert:fdset(Copy, read), Copy} || Copy <- Copies],
+        Armed = [Copy || {ok, Copy} <- Results],
+        ?assertEqual([{error, einval}], lists:usort([Error || {{error, _} = Error, _} <- Results])),
+        ?assertEqual(250, length(Armed)),
+        %% More fds than in the other cases, so a move has to be worth more rounds.
+        repeat(3 * ?BURST, fun(_) -> messages(Port, Pairs) end),
+        repeat(3 * ?BURST, fun(_) -> messages(Port, [hd(Pairs)]) end),
+        {ok, 1} = fdio:write(Peer, <<1>>),
+        [
+            receive
+                {inert_read, Port, Copy} -> ok
+            end
+         || Copy <- Armed
+        ],
+        {ok, <<1>>} = fdio:read(File, 16)
+    end),
+    [ok = fdio:close(FD) || FD <- [File, Peer | Copies]],
+    close(Pairs).
 
 pairs(Count) ->
     [

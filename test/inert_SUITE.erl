@@ -2252,8 +2252,7 @@ ten_thousand_fds_armed_at_once(_Config) ->
 many_numbers_of_one_file_are_ready_at_once(_Config) ->
     Port = inert:pollid(),
     {ok, First} = fdio:eventfd(),
-    %% Linux refuses more than 500 of one file where epoll instances nest
-    %% (reverse_path_check in fs/eventpoll.c), and ERTS may have inert's in two of its own.
+    %% On epoll the kernel refuses more than 250: docs/semantics.md.
     FDs = [First | [FD || _ <- lists:seq(1, 200), {ok, FD} <- [fdio:dup(First)]]],
     [ok = inert:fdset(FD) || FD <- FDs],
     inert_test:quiet_barrier(inert),

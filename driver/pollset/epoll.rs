@@ -25,6 +25,13 @@
 //! is left of it, is its event. What comes while nobody waits is kept for who comes next.
 //! Whether the number has come back is then seen by EPOLL_CTL_ADD, which says `EEXIST` and
 //! asks nothing.
+//!
+//! One open file may be registered under many numbers. The kernel takes 500 ways from a
+//! file through nested instances (reverse_path_check in fs/eventpoll.c), and refuses whoever
+//! comes next. That must not be ERTS when it adds the instance to a second one of its own,
+//! the scheduler pollset: it would lose the instance. So from the beginning another instance
+//! holds that place, and leaves it when ERTS comes: the number too many is then refused to
+//! who arms it.
 
 use super::home::{Advice, Home};
 use super::{Armed, Pollset, Report, Select, Unwatched};
@@ -89,6 +96,10 @@ fn data(fd: i32, generation: u32) -> u64 {
 /// See the module's documentation.
 pub struct Epoll {
     instance: sys::Epoll,
+    /// Stands in for ERTS's second instance. Nobody waits for it.
+    stand_in: sys::Epoll,
+    /// Whether the instance is in it.
+    stands_in: bool,
     registrations: Pages<Registration>,
     generation: u32,
     events: Box<[EpollEvent; BATCH]>,
@@ -99,16 +110,27 @@ pub struct Epoll {
     home: Home,
 }
 
+/// With no kinds: nothing of what happens needs to be kept.
+fn hold(stand_in: sys::Epoll, instance: sys::Epoll) -> Result<(), Errno> {
+    stand_in.add(instance.fd(), Kinds::NONE, Notice::Once, 0)
+}
+
 impl Epoll {
     /// Creates the instance and has ERTS watch it. To be [closed](Pollset::close).
     pub fn new(host: &dyn Select) -> Result<Epoll, Errno> {
         let instance = sys::Epoll::create()?;
-        if let Err(errno) = host.select(instance.fd(), Kinds::READ) {
+        let stand_in = sys::Epoll::create().inspect_err(|_| sys::close(instance.fd()))?;
+        let watched =
+            hold(stand_in, instance).and_then(|()| host.select(instance.fd(), Kinds::READ));
+        if let Err(errno) = watched {
+            sys::close(stand_in.fd());
             sys::close(instance.fd());
             return Err(errno);
         }
         Ok(Epoll {
             instance,
+            stand_in,
+            stands_in: true,
             registrations: Pages::new(),
             generation: 0,
             events: Box::new([EpollEvent::EMPTY; BATCH]),
@@ -275,6 +297,19 @@ impl Epoll {
         count
     }
 
+    /// ERTS's second instance has no more than the stand-in's place.
+    fn make_way(&mut self) {
+        // It is there, as `stands_in` says.
+        let _ = self.stand_in.remove(self.instance.fd());
+        self.stands_in = false;
+    }
+
+    /// ERTS's second instance has left its place.
+    fn stand_in(&mut self) {
+        // Without memory for it the next round but eight tries again.
+        self.stands_in = self.stands_in || hold(self.stand_in, self.instance).is_ok();
+    }
+
     /// Sets back ERTS's count of rounds.
     fn stay(&mut self, host: &dyn Select) {
         host.deselect(self.instance.fd(), Kinds::READ);
@@ -319,8 +354,15 @@ impl Pollset for Epoll {
         let count = self.drain(reports);
         match self.home.after_ready(count, self.registered) {
             Advice::Keep => {}
-            Advice::Stay => self.stay(host),
-            Advice::Return => self.come_back(host),
+            Advice::Stay => {
+                self.stay(host);
+                self.stand_in();
+            }
+            Advice::Leave => self.make_way(),
+            Advice::Return => {
+                self.come_back(host);
+                self.stand_in();
+            }
         }
     }
 
@@ -397,6 +439,7 @@ impl Pollset for Epoll {
     }
 
     fn close(&mut self, host: &dyn Select) {
+        sys::close(self.stand_in.fd());
         host.forget_and_close(self.instance.fd());
     }
 }

@@ -61,6 +61,8 @@ pub enum Advice {
     Keep,
     /// Set ERTS's count back: the instance is on the poll thread, and stays.
     Stay,
+    /// Make way: ERTS will soon move the instance to the scheduler pollset.
+    Leave,
     /// Take the instance out of the scheduler pollset.
     Return,
 }
@@ -70,6 +72,8 @@ pub struct Home {
     steers: bool,
     /// Rounds since ERTS's count was 0.
     rounds: u32,
+    /// ERTS may have moved the instance, where that cannot be helped.
+    left: bool,
     /// Rounds since the instance was last moved.
     settled: u32,
     /// Mean of the events per `ready_input` that had any, in sixteenths.
@@ -88,6 +92,7 @@ impl Home {
         Home {
             steers,
             rounds: 0,
+            left: false,
             settled: 0,
             batch: 0,
             found: 0,
@@ -107,7 +112,12 @@ impl Home {
             self.batch = (self.batch * 7 + 16 * events.min(LARGE) as u32) / 8;
         }
         if !self.steers {
-            return Advice::Keep;
+            let advice = match self.left {
+                true => Advice::Keep,
+                false => Advice::Leave,
+            };
+            self.left = true;
+            return advice;
         }
         self.rounds = self.rounds.saturating_add(1);
         self.settled = self.settled.saturating_add(1);
@@ -117,6 +127,7 @@ impl Home {
             ROUNDS_TO_STAY if may_move && self.is_busy() => {
                 self.settled = 0;
                 self.migrated += 1;
+                return Advice::Leave;
             }
             ROUNDS_TO_STAY => {
                 self.rounds = 0;
@@ -164,7 +175,11 @@ mod tests {
         let mut home = Home::new(false);
         for round in 0..1_000 {
             let events = if round / 100 % 2 == 0 { 1 } else { 100 };
-            assert_eq!(home.after_ready(events, 10), Advice::Keep);
+            let expected = match round {
+                0 => Advice::Leave,
+                _ => Advice::Keep,
+            };
+            assert_eq!(home.after_ready(events, 10), expected);
         }
         assert_eq!((home.migrated, home.returned), (0, 0));
     }
@@ -172,8 +187,12 @@ mod tests {
     #[test]
     fn a_busy_instance_is_let_move_and_comes_back() {
         let mut home = Home::new(true);
-        for _ in 0..100 {
-            assert_eq!(home.after_ready(100, 10), Advice::Keep);
+        for round in 1..=100 {
+            let expected = match round {
+                ROUNDS_TO_STAY => Advice::Leave,
+                _ => Advice::Keep,
+            };
+            assert_eq!(home.after_ready(100, 10), expected);
         }
         assert_eq!(home.migrated, 1);
         let rounds = (0..100).position(|_| home.after_ready(1, 10) == Advice::Return);

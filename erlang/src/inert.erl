@@ -60,9 +60,8 @@
 %%   Where a number was closed and came back as another file, the new file's
 %%   user gets the fd, and a process that was blocked polling the old file gets
 %%   `{error, ebadf}'.</li>
-%% <li>The pollset `epoll' takes one open file under 200 numbers (dup(2)). The kernel
-%%   refuses more than about 500, and `{error, einval}' is the answer; between the two
-%%   ERTS may lose what it watches.</li>
+%% <li>The pollset `epoll' takes one open file under 250 numbers (dup(2)), in all ports
+%%   together; the next is refused by the kernel, with `{error, einval}'.</li>
 %% <li>An integer that is no open fd is `{error, ebadf}'; an unknown mode or option
 %%   is `{error, einval}'; a fd that is no integer or a timeout that is none raises
 %%   `badarg'. Nothing that was armed changes.</li>
