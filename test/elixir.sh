@@ -34,11 +34,18 @@ exunit() {
     status=$?
     sed -n 's/^ *[0-9]*) \(\(test\|doctest\) .*\)$/not ok \1/p' "$work/exunit"
     [ $status = 0 ] || sed 's/^/    /' "$work/exunit"
+    # "2 doctests, 21 tests, 1 failure"; since Elixir 1.20 "Result: 23 passed (2 doctests, 21 tests)",
+    # or "Result: 22/23 passed (...)".
     set -- $(awk '/ tests?, [0-9]+ failures?/ {
             for (i = 2; i <= NF; i++) {
                 if ($i ~ /^(doc)?tests?,$/) all += $(i - 1)
                 if ($i ~ /^failures?,?$/) failed += $(i - 1)
             }
+        }
+        /^Result: [0-9]+(\/[0-9]+)? passed/ {
+            of = split($2, result, "/")
+            all += result[of]
+            failed += result[of] - result[1]
         }
         END { print all + 0, failed + 0 }' "$work/exunit")
     if [ "$1" = 0 ] || { [ $status != 0 ] && [ "$2" = 0 ]; }; then

@@ -114,9 +114,14 @@ defmodule InertExampleTest do
 
   test "IEx shows inert's documentation" do
     shown = capture_io(fn -> IEx.Introspection.h({:inert, :poll, 3}) end)
-    assert shown =~ "Blocks the calling process until the fd is ready"
     assert shown =~ "poll(FD"
-    assert capture_io(fn -> IEx.Introspection.h(:inert) end) =~ "Waits for readiness"
+    assert shown =~ "@spec poll(fd(), mode() | options(), timeout())"
+
+    # Of what EDoc writes, IEx of Elixir 1.20 shows no more than that.
+    unless shown =~ ~s(Unknown documentation format "application/erlang+html") do
+      assert shown =~ "Blocks the calling process until the fd is ready"
+      assert capture_io(fn -> IEx.Introspection.h(:inert) end) =~ "Waits for readiness"
+    end
   end
 
   defp start_with(pollset) do
