@@ -49,10 +49,13 @@
 -define(PRIVATE, 1100).
 -define(SHARED, 1200).
 
-%% What takes this long is lost.
--define(TRAP_MS, 4_000).
-%% A program takes milliseconds. Longer than several traps one after the other.
--define(RUN_MS, 20_000).
+%% What takes this long is lost. It takes milliseconds, but on a machine with more to do than
+%% it can, the VM has been seen waiting for a core for seconds.
+-define(TRAP_MS, 30_000).
+%% A program takes milliseconds, too. Longer than several traps one after the other.
+-define(RUN_MS, 150_000).
+%% How often it is looked how long the VM did not run, which is said of a failure.
+-define(PULSE_MS, 20).
 
 -spec workers() -> [worker()].
 workers() -> [1, 2, 3].
@@ -62,7 +65,9 @@ shared() -> [1, 2, 3].
 
 -spec run(epoll | erts, [step()]) -> {ok, #{atom() => non_neg_integer()}} | {failed, term()}.
 run(Pollset, Program) ->
-    {Pid, Monitor} = spawn_monitor(fun() -> exit({result, program(Pollset, Program)}) end),
+    Self = self(),
+    Pulse = spawn(fun() -> pulse(Self, monitor(process, Self), 0) end),
+    {Pid, Monitor} = spawn_monitor(fun() -> exit({result, program(Self, Pollset, Program)}) end),
     Result =
         receive
             {'DOWN', Monitor, process, Pid, {result, Counts}} -> {ok, Counts};
@@ -73,17 +78,43 @@ run(Pollset, Program) ->
             exit(Pid, kill),
             {failed, {hung, Who}}
         end,
+    Pause = ask_all(Pulse, longest),
+    Actors =
+        receive
+            {actors, Pid, Pids} -> Pids
+        after 0 -> []
+        end,
     %% Of a program that failed.
+    [gone(Actor) || element(1, Result) =:= failed, Actor <- Actors],
     ok = inert:stop(),
     [fdio:close(FD) || element(1, Result) =:= failed, FD <- [private(I) || I <- workers()] ++ [shared(N) || N <- shared()]],
-    Result.
+    case Result of
+        {ok, _} -> Result;
+        {failed, Why} -> {failed, {Why, {longest_pause_ms, Pause}}}
+    end.
+
+%% Before its fds are closed: it would complain, and the next program would have failed of that.
+gone(Pid) ->
+    Monitor = monitor(process, Pid),
+    receive
+        {'DOWN', Monitor, process, Pid, _} -> ok
+    end.
+
+pulse(Runner, Monitor, Longest) ->
+    Then = erlang:monotonic_time(millisecond),
+    receive
+        longest -> Runner ! {self(), Longest};
+        {'DOWN', Monitor, process, Runner, _} -> ok
+    after ?PULSE_MS ->
+        pulse(Runner, Monitor, max(Longest, erlang:monotonic_time(millisecond) - Then - ?PULSE_MS))
+    end.
 
 private(I) -> ?PRIVATE + I.
 
 shared(N) -> ?SHARED + N.
 
 %% Everything is linked to this process, and goes with it.
-program(Pollset, Program) ->
+program(Starter, Pollset, Program) ->
     Keepers = [K, _] = [spawn_link(fun keep/0) || _ <- [1, 2]],
     {ok, Stable} = ask(K, fun() -> prim_inert:start([{pollset, Pollset}]) end),
     ok = inert:start([{pollset, Pollset}]),
@@ -91,6 +122,7 @@ program(Pollset, Program) ->
     World = spawn_link(fun() -> world(Self, Stable, Keepers) end),
     Workers = [spawn_link(fun() -> worker(Self, I, Pollset, Stable) end) || I <- workers()],
     put(actor, [World | Workers]),
+    Starter ! {actors, self(), [World | Workers]},
     Actors = [{world, World} | lists:zip(workers(), Workers)],
     [ready = from(Pid) || {_, Pid} <- Actors],
     [Pid ! {program, [Operation || {Who, Operation} <- Program, Who =:= Actor]} || {Actor, Pid} <- Actors],
