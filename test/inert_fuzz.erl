@@ -2,8 +2,9 @@
 %%
 %% Control calls with random and nearly right data, from many processes at the same
 %% time, to one port, while fds are closed, reopened, fed and drained, and the
-%% processes die in between. Afterwards the port still answers rightly, its table is
-%% empty, and nothing has leaked: memory, fds, atoms.
+%% processes die in between. Every answer is one that the request can have, and a request
+%% that is refused arms nothing. Afterwards the port still answers rightly, its table is
+%% empty, and nothing has leaked: memory, fds, atoms, polls, monitors.
 %%
 %% The fds are of its own, or closed, negative or huge: an fd of the VM's own would be
 %% stolen from it on the pollset `erts', as SPEC.md says.
@@ -30,6 +31,13 @@
 -define(ATOM_SLACK, 100).
 
 -define(TRAP_MS, 10_000).
+
+%% One call of so many is looked at for what it has armed.
+-define(LOOK_EVERY, 25).
+%% No key of number/0, which others' answers may have.
+-define(LOOK_KEY, 424_242).
+%% driver/wire.rs, Counters.
+-define(INFO_BYTES, 11 * 8).
 
 %% main([Calls]): so many on each pollset. Ends the VM: with 0 if nothing failed.
 -spec main([string()]) -> no_return().
@@ -109,7 +117,7 @@ empty(Port) ->
     until(
         fun() ->
             case inert_drv:info(Port) of
-                {ok, #{armed := 0, processes := 0}} -> true;
+                {ok, #{armed := 0, fds := 0, polls := 0, processes := 0}} -> true;
                 _ -> false
             end
         end,
@@ -146,6 +154,14 @@ right(Port) ->
         after ?TRAP_MS -> exit(lost)
         end,
         {ok, read} = prim_inert:poll(Port, A, read, infinity),
+        inert_test:drain(A),
+        ok = prim_inert:fdset(Port, A, read),
+        [
+            {First, [A]} = {First, [FD || {FD, read, _, _} <- waiters(Port, First)]}
+         || First <- [-16#80000000, -1, 0, A]
+        ],
+        [{First, []} = {First, waiters(Port, First)} || First <- [A + 1, 1 bsl 20, 16#7fffffff]],
+        ok = prim_inert:fdclr(Port, A, read),
         {error, ebadf} = prim_inert:fdset(Port, ?CLOSED),
         {error, einval} = inert_drv:ctl(Port, 1, <<>>)
     end).
@@ -188,11 +204,18 @@ get_links() ->
     {links, Links} = process_info(self(), links),
     [Pid || Pid <- Links, is_pid(Pid)].
 
-calls(_Port, 0, Counts) ->
+calls(Port, 0, Counts) ->
+    %% A port monitors a process once, whatever it has armed.
+    {monitored_by, By} = process_info(self(), monitored_by),
+    length([Port || P <- By, P =:= Port]) =< 1 orelse exit({monitored_again, By}),
     sum(Counts, #{messages => flush(0)});
 calls(Port, N, Counts) ->
     {Command, Data} = request(),
-    Answer = call(Port, {Command, Data}),
+    Answer =
+        case N rem ?LOOK_EVERY of
+            0 -> watched_call(Port, {Command, Data});
+            _ -> call(Port, {Command, Data})
+        end,
     Class = class(Command, iolist_to_binary(Data), Answer),
     Counts1 = sum(Counts, #{Class => 1}),
     Counts2 =
@@ -206,6 +229,30 @@ calls(Port, N, Counts) ->
 -spec call(port(), {non_neg_integer(), iodata()}) -> string() | binary().
 call(Port, {Command, Data}) ->
     erlang:port_control(Port, Command, Data).
+
+%% A request that is refused arms nothing. (What was armed may be gone meanwhile.)
+watched_call(Port, Request) ->
+    Before = own(Port),
+    Answer = call(Port, Request),
+    case Answer of
+        "e" ++ _ ->
+            New = own(Port) -- Before,
+            New =:= [] orelse exit({armed_by_refused, Request, Answer, New});
+        _ ->
+            ok
+    end,
+    Answer.
+
+own(Port) ->
+    Self = self(),
+    [{FD, Kind} || {FD, Kind, Pid, _} <- waiters(Port, ?BASE), Pid =:= Self].
+
+%% Who waits for this fd and those after it.
+waiters(Port, First) ->
+    case inert_drv:waiters(Port, First, ?LOOK_KEY) of
+        {ok, Waiters, none} -> Waiters;
+        {ok, Waiters, Next} -> Waiters ++ waiters(Port, Next)
+    end.
 
 flush(N) ->
     receive
@@ -305,21 +352,53 @@ class(Command, Data, Answer) ->
         {false, "einval"} -> malformed;
         {false, _} -> exit({should_be_einval, Command, Data, Answer});
         {_, []} when Command =/= 3, Command =/= 6, Command =/= 9, Command =/= 12 -> done;
-        {_, Binary} when is_binary(Binary), Command =:= 9 orelse Command =:= 10, byte_size(Binary) rem 8 =:= 0 -> ready;
-        {_, Counters} when is_list(Counters), Command =:= 6, length(Counters) rem 8 =:= 0 -> info;
-        {_, [_ | _] = Text} when Command =:= 12 -> word(Text, described);
-        {_, [_ | _] = Text} when Command =/= 6 -> word(Text, other);
+        {_, Binary} when is_binary(Binary), Command =:= 9 orelse Command =:= 10 ->
+            is_part(Binary, asked(Command, Data)) orelse exit({not_asked_for, Command, Data, Answer}),
+            ready;
+        {_, Counters} when is_list(Counters), Command =:= 6, length(Counters) =:= ?INFO_BYTES -> info;
+        {_, [_ | _] = Text} when Command =/= 6 -> word(Text, Command, Data);
         _ -> exit({strange_answer, Command, Data, Answer})
     end.
 
-word(Text, Else) ->
-    case string:split(Text, " ") of
-        ["e" ++ _ = Word | _] -> list_to_atom(Word);
-        [Word] when Word =:= "read"; Word =:= "write"; Word =:= "priority"; Word =:= "hangup" -> ready;
-        [Word] when Word =:= "timeout"; Word =:= "gone" -> list_to_atom(Word);
-        _ when Else =:= described -> described;
-        _ -> exit({strange_word, Text})
+word(Text, Command, Data) ->
+    case {string:split(Text, " "), Command} of
+        {["e" ++ _ = Word], _} -> list_to_atom(Word);
+        %% Of a set, with a fd of it.
+        {["e" ++ _ = Word, FD], _} when Command >= 7, Command =< 10 ->
+            lists:keymember(list_to_integer(FD), 1, asked(Command, Data)) orelse exit({not_asked_for, Command, Data, Text}),
+            list_to_atom(Word);
+        {_, 12} -> described;
+        {["timeout"], 3} -> timeout;
+        {["gone"], 5} -> gone;
+        {[Word], _} when Command =:= 3; Command =:= 4 ->
+            [{_, Mode}] = asked(Command, Data),
+            Mode band bit(Word) =/= 0 orelse exit({not_asked_for, Command, Data, Text}),
+            ready;
+        _ ->
+            exit({strange_word, Command, Data, Text})
     end.
+
+bit("read") -> 1;
+bit("write") -> 2;
+bit("priority") -> 4;
+bit("hangup") -> 8;
+bit(_) -> 0.
+
+%% Fds and modes of a request that is none that is malformed.
+asked(10, <<Count:32, Rest/binary>>) -> entries(binary_part(Rest, 0, 8 * Count));
+asked(4, <<Entry:8/binary, _/binary>>) -> entries(Entry);
+asked(_Command, Set) -> entries(Set).
+
+entries(Set) ->
+    [{FD, Mode} || <<FD:32/signed, Mode:32>> <= Set].
+
+%% What is ready is some of what was asked for, in this order, with kinds of it.
+is_part(<<FD:32/signed, Mode:32, Rest/binary>>, [{FD, Asked} | Others]) when Mode > 0, Mode band Asked =:= Mode ->
+    is_part(Rest, Others);
+is_part(<<_:64, _/binary>> = Ready, [_ | Others]) ->
+    is_part(Ready, Others);
+is_part(Rest, _) ->
+    Rest =:= <<>>.
 
 %% Whether the data could be a request of this command, as driver/wire.rs has it. Of tags,
 %% only the length is looked at.
