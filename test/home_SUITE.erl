@@ -98,9 +98,10 @@ events_that_come_too_late_lose_nothing(Config) ->
 a_file_under_as_many_numbers_as_it_may_have_loses_nothing(Config) ->
     moves(Config, many_numbers, 5).
 
-%% From ERTS 16 on it is moved then, to where a single scheduler is never late.
+%% From ERTS 16 on it is moved then, to where a single scheduler is never late: ten in a row at
+%% most, and on a busy machine a few in all tries.
 enough(Erts) when Erts < 16 -> ?TOO_LATE;
-enough(_Erts) -> 10.
+enough(_Erts) -> 0.
 
 erts() ->
     {Erts, _} = string:to_integer(erlang:system_info(version)),
