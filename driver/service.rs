@@ -129,6 +129,9 @@ struct Change {
 /// Waiters that one message tells of. Who wants more asks again.
 const WAITERS_PER_MESSAGE: usize = 512;
 
+/// How often a request begins anew because a fd has become another file meanwhile.
+const TRIES: usize = 3;
+
 /// See the module's documentation.
 pub struct Service<P> {
     table: Table<P, Waiting>,
@@ -193,7 +196,7 @@ impl<P: Copy + Eq + Hash> Service<P> {
                         KeptTag::Reference(kept.ok_or(plain(Errno::EINVAL))?)
                     }
                 };
-                let answer = with(fds, |asked| self.poll(host, caller, asked, tag));
+                let answer = with(fds, |asked| self.poll(host, caller, asked, &tag));
                 if matches!(answer, Ok(Answer::Done) | Err(_)) {
                     self.after_arming(host);
                 }
@@ -389,20 +392,17 @@ impl<P: Copy + Eq + Hash> Service<P> {
         caller: P,
         asked: Asked<'_>,
     ) -> Result<(), Offence> {
-        let polled = self.look(host, caller, asked)?;
-        let done = self.arm(host, caller, asked, &polled, Notify::Event);
-        if done.is_ok() {
-            for (entry, one) in asked.entries.iter().zip(&polled) {
+        self.looked(host, caller, asked, |service, polled| {
+            service.arm(host, caller, asked, polled, Notify::Event)?;
+            for (entry, one) in asked.entries.iter().zip(polled) {
                 for kind in (one.ready() & entry.kinds).iter() {
-                    self.counters.delivered += 1;
+                    service.counters.delivered += 1;
                     let fd = entry.fd;
                     host.tell(caller, Message::Event { kind, fd });
                 }
             }
-        }
-        self.worked(host, &polled);
-        self.done_with(polled);
-        done.map(drop)
+            Ok(())
+        })
     }
 
     fn poll<H: Host<Pid = P>>(
@@ -410,23 +410,43 @@ impl<P: Copy + Eq + Hash> Service<P> {
         host: &H,
         caller: P,
         asked: Asked<'_>,
-        tag: KeptTag,
+        tag: &KeptTag,
     ) -> Result<Answer, Offence> {
-        let polled = self.look(host, caller, asked)?;
-        let answer = match asked.ready(&polled) {
-            Some(answer) => {
-                for &Entry { fd, kinds } in asked.entries {
-                    let before = self.table.armed_by(fd, caller) & kinds;
-                    self.drop_waiters(host, fd, before);
-                }
-                self.keep_unnamed(asked, &polled);
-                Ok(answer)
+        self.looked(host, caller, asked, |service, polled| {
+            let Some(answer) = asked.ready(polled) else {
+                return service.wait(host, caller, asked, tag, polled);
+            };
+            for &Entry { fd, kinds } in asked.entries {
+                let before = service.table.armed_by(fd, caller) & kinds;
+                service.drop_waiters(host, fd, before);
             }
-            None => self.wait(host, caller, asked, tag, &polled),
-        };
-        self.worked(host, &polled);
-        self.done_with(polled);
-        answer
+            service.keep_unnamed(asked, polled);
+            Ok(answer)
+        })
+    }
+
+    /// Looks, and goes on with what was found. A number may become another file in
+    /// between, by a thread of somebody else's. If the pollset cannot watch that (a regular
+    /// file), or does not find it where another one was, then what was found is no longer
+    /// true, and poll(2) knows better.
+    fn looked<H: Host<Pid = P>, T>(
+        &mut self,
+        host: &H,
+        caller: P,
+        asked: Asked<'_>,
+        go_on: impl Fn(&mut Self, &[PollFd]) -> Result<T, Offence>,
+    ) -> Result<T, Offence> {
+        let mut tries = 1;
+        loop {
+            let polled = self.look(host, caller, asked)?;
+            let done = go_on(self, &polled);
+            self.worked(host, &polled);
+            self.done_with(polled);
+            match done {
+                Err((Errno::ENOTSUP | Errno::ENOENT, _)) if tries < TRIES => tries += 1,
+                done => return done,
+            }
+        }
     }
 
     fn wait<H: Host<Pid = P>>(
@@ -434,12 +454,12 @@ impl<P: Copy + Eq + Hash> Service<P> {
         host: &H,
         caller: P,
         asked: Asked<'_>,
-        tag: KeptTag,
+        tag: &KeptTag,
         polled: &[PollFd],
     ) -> Result<Answer, Offence> {
         let index = self.polls.insert(Poll {
             pid: caller,
-            tag,
+            tag: tag.clone(),
             is_set: asked.is_set,
             entries: asked.entries.into(),
         });

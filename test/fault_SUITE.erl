@@ -45,6 +45,7 @@
 -export([a_forked_child_that_keeps_the_fds_disturbs_nobody/1]).
 -export([a_file_in_flight_to_another_process_disturbs_nobody/1]).
 -export([a_fd_of_a_set_is_closed/1]).
+-export([a_number_becomes_another_file_while_it_is_armed/1]).
 
 %% owner
 -export([the_owner_is_killed_in_a_request/1]).
@@ -133,6 +134,7 @@ groups() ->
     inert_test:groups_per_pollset(topics()) ++
         [
             {instance, [], [
+                a_number_becomes_another_file_while_it_is_armed,
                 without_an_instance_the_default_falls_back,
                 a_drain_that_fails_is_tried_again,
                 an_owner_killed_while_opening_leaves_nothing,
@@ -663,6 +665,67 @@ a_file_in_flight_to_another_process_disturbs_nobody(Config) ->
     no_message(),
     ok = prim_inert:stop(Port),
     close([A, B, C, D, From, To, Elsewhere]).
+
+%% Between poll(2), which finds nothing ready, and epoll_ctl(2) the number becomes a regular
+%% file, which epoll refuses; or one that epoll does not find where another one was.
+a_number_becomes_another_file_while_it_is_armed(Config) ->
+    in_faulty_vm(Config, fun() ->
+        {ok, File} = fdio:open("/etc/passwd", [read]),
+        {Silent, SilentPeer} = full_pair(),
+        {Between, BetweenPeer} = full_pair(),
+        [
+            while_held(fun() ->
+                Port = inert_test:open(Config),
+                {A, B} = full_pair(),
+                {ok, Kept} = fdio:dup(A),
+                ok = before(How, Port, A, Kept, Between),
+                Call = case How of new -> epoll_ctl_add; _ -> epoll_ctl_mod end,
+                hold(Call),
+                Caller = run(fun() ->
+                    move(?HELD_SCHEDULER),
+                    Request(Port, A)
+                end),
+                held(Call),
+                ok = fdio:dup2(Other, A),
+                Held = release(Call),
+                ?assertEqual({How, Other =:= File, Expected}, {How, Other =:= File, of_fd(A, result(Caller))}),
+                ok = prim_inert:stop(Port),
+                close([A, B, Kept]),
+                Held
+            end)
+         || How <- [new, known, came_back],
+            {Other, Request, Expected} <- [
+                {File, fun(Port, A) -> prim_inert:poll(Port, A, read) end, {ok, read}},
+                {File, fun(Port, A) -> prim_inert:poll(Port, [{A, read}, Silent]) end, {ok, [{fd, read}]}},
+                {File,
+                    fun(Port, A) ->
+                        ok = prim_inert:fdset(Port, A, read),
+                        inert_test:message_of(Port)
+                    end,
+                    {inert_read, fd}},
+                {Silent, fun(Port, A) -> prim_inert:poll(Port, A, read, 1) end, {error, timeout}}
+            ]
+        ],
+        close([File, Silent, SilentPeer, Between, BetweenPeer])
+    end).
+
+of_fd(A, {ok, [{A, Kind}]}) -> {ok, [{fd, Kind}]};
+of_fd(A, {Tag, A}) -> {Tag, fd};
+of_fd(_A, Result) -> Result.
+
+%% What was armed under the number before.
+before(new, _Port, _A, _Kept, _Between) ->
+    ok;
+before(known, Port, A, _Kept, _Between) ->
+    ok = prim_inert:fdset(Port, A, read),
+    prim_inert:fdclr(Port, A);
+%% Another file was armed meanwhile, and this one finds what it left behind.
+before(came_back, Port, A, Kept, Between) ->
+    ok = prim_inert:fdset(Port, A, read),
+    ok = fdio:dup2(Between, A),
+    ok = prim_inert:fdset(Port, A, read),
+    ok = prim_inert:fdclr(Port, A),
+    fdio:dup2(Kept, A).
 
 a_fd_of_a_set_is_closed(Config) ->
     Port = inert_test:open(Config),
