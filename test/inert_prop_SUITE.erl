@@ -61,12 +61,9 @@ commands_agree_with_the_model(Config) ->
 programs_lose_and_leave_nothing(Config) ->
     holds(inert_prop:check(programs, pollset(Config), part(?PROGRAMS))).
 
--spec the_port_survives_any_call([tuple()]) -> ok | {skip, string()}.
+-spec the_port_survives_any_call([tuple()]) -> ok.
 the_port_survives_any_call(Config) ->
-    case os:getenv("UNDER_VALGRIND") of
-        false -> holds(inert_fuzz:run(pollset(Config), ?CALLS));
-        _ -> {skip, "under valgrind, the VM does not: see docs/reliability.md"}
-    end.
+    holds(inert_fuzz:run(pollset(Config), part(?CALLS))).
 
 part(Whole) -> Whole div list_to_integer(os:getenv("PROP_PART", "1")).
 
