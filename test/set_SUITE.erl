@@ -1038,7 +1038,9 @@ polls_leave_no_trace(Port, [Last | _] = FDs) ->
     Polls(9_700, 200, 100),
     ?assertEqual(Open, inert_test:fds()),
     ?assertMatch(#{armed := 0, fds := 0, polls := 0, processes := 1}, info(Port)),
-    ?assert(memory() - Memory < 100_000),
+    %% The smallest block for each poll would be half as much again. What others of the
+    %% VM's threads have freed comes back later.
+    inert_test:until(fun() -> memory() - Memory < 200_000 end),
     no_message().
 
 %% What the VM has for drivers, ports and itself.
