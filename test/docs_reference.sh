@@ -35,7 +35,7 @@ h_prints() {
     grep -q -- '-spec poll' "$work/h" && grep -q 'Blocks the calling process' "$work/h" || return 1
     in_shell 'c:h(inert)' >"$work/h" 2>&1
     cat "$work/h"
-    grep -q 'Waits for readiness' "$work/h" || return 1
+    grep -q 'Waits for readiness' "$work/h" && grep -q 'A kind of a fd has one waiter' "$work/h" || return 1
     in_shell 'c:ht(inert, mode)' >"$work/h" 2>&1
     cat "$work/h"
     grep -q -- '-type mode' "$work/h"
@@ -53,10 +53,31 @@ all_documented() {
         [{ok, _} = code:get_doc(M) || M <- [inert, prim_inert, inert_drv]]'
 }
 
+# Word for word what EDoc says, of this project's modules and of text that is easily misread.
+chunks() { test/docs_chunks.escript "$work/chunks" erlang/src/*.erl test/docs_markup/docs_markup.erl; }
+
+# What has no Markdown that both shells read is an error, and not lost in silence.
+refused() {
+    mkdir -p "$work/refused"
+    for text in '<dl><dt>term</dt><dd>text</dd></dl>' "\`\` a\`b ''" "\`[a](b)'" "\`{:b}'" "\`b\\'"; do
+        printf '%%%% @doc Text: %s\n-module(refused).\n' "$text" >"$work/refused/refused.erl"
+        scripts/docs-erlang chunks "$work/refused" "$work/refused/refused.erl" >"$work/said" 2>&1
+        status=$?
+        cat "$work/said"
+        if [ "$(in_shell 'io:put_chars(erlang:system_info(otp_release))')" -lt 27 ]; then
+            [ $status = 0 ] || return 1
+        else
+            [ $status = 1 ] && grep -q no_markdown_for "$work/said" || { echo "not refused: $text"; return 1; }
+        fi
+    done
+}
+
 check "make docs: writes the reference" html
 check "make docs: the pages are there" pages
 check "make docs: links lead somewhere" links
 check "the shell: h(inert), h(inert, poll) and ht(inert, mode) print" h_prints
+check "the shell: reads what EDoc has written, and all of it" chunks
+check "the shell: what it could not read is refused" refused
 check "the shell: every public function has documentation" all_documented
 
 finish
