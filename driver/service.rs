@@ -437,15 +437,32 @@ impl<P: Copy + Eq + Hash> Service<P> {
         go_on: impl Fn(&mut Self, &[PollFd]) -> Result<T, Offence>,
     ) -> Result<T, Offence> {
         let mut tries = 1;
+        let mut told = Vec::new();
         loop {
-            let polled = self.look(host, caller, asked)?;
+            let mut polled = self.look(host, caller, asked)?;
+            for (one, kinds) in polled.iter_mut().zip(&told) {
+                one.add(*kinds);
+            }
             let done = go_on(self, &polled);
+            let other = match done {
+                Err((errno, fd)) if tries < TRIES && asked.is_other(fd, errno, &polled) => Some(fd),
+                _ => None,
+            };
+            if let Some(other) = other {
+                told = asked.forgotten(other, &polled);
+            }
             self.worked(host, &polled);
             self.done_with(polled);
-            match done {
-                Err((Errno::ENOTSUP | Errno::ENOENT, _)) if tries < TRIES => tries += 1,
-                done => return done,
+            if other.is_none() {
+                return done.map_err(|(errno, fd)| match errno {
+                    // Not found, and not again and again.
+                    Errno::ENOENT => (Errno::EBADF, fd),
+                    _ => (errno, fd),
+                });
             }
+            tries += 1;
+            // What arming has drained is for others, too, and must not wait for this one.
+            self.after_arming(host);
         }
     }
 
@@ -937,6 +954,28 @@ impl Asked<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether arming refused a fd such that what poll(2) had found is of another file: it is
+    /// not where it was registered, or is one that can be read and written at any time.
+    fn is_other(self, fd: i32, errno: Errno, polled: &[PollFd]) -> bool {
+        let not_ready = |(entry, one): (&Entry, &PollFd)| {
+            entry.fd == fd && !((entry.kinds - one.ready()) & Kinds::READ_WRITE).is_empty()
+        };
+        match errno {
+            Errno::ENOENT => true,
+            Errno::ENOTSUP => self.entries.iter().zip(polled).any(not_ready),
+            _ => false,
+        }
+    }
+
+    /// What poll(2) found of each fd but one, as far as a file may tell it once only.
+    fn forgotten(self, other: i32, polled: &[PollFd]) -> Vec<Kinds> {
+        let told = |(entry, one): (&Entry, &PollFd)| match entry.fd == other {
+            true => Kinds::NONE,
+            false => entry.kinds & one.ready() & Kinds::PRIORITY,
+        };
+        self.entries.iter().zip(polled).map(told).collect()
     }
 
     /// The answer to a poll of which something is ready.

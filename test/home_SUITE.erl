@@ -243,13 +243,20 @@ many_numbers() ->
         end
      || _ <- lists:seq(1, 600)
     ],
+    %% ERTS may have begun to count.
+    messages(Port, [hd(Pairs)]),
     repeat(10, fun(_) ->
         Results = [{inert:fdset(Copy, read), Copy} || Copy <- Copies],
-        Armed = [Copy || {ok, Copy} <- Results],
-        ?assertEqual([{error, einval}], lists:usort([Error || {{error, _} = Error, _} <- Results])),
-        ?assertEqual(250, length(Armed)),
-        %% More fds than in the other cases, so a move has to be worth more rounds.
-        repeat(3 * ?BURST, fun(_) -> messages(Port, Pairs) end),
+        {Armed, Refused} = lists:splitwith(fun(Copy) -> lists:member({ok, Copy}, Results) end, Copies),
+        ?assertEqual([{error, einval}], lists:usort([Result || {Result, Copy} <- Results, lists:member(Copy, Refused)])),
+        %% 166 in the round or two in which the place is kept beside ERTS.
+        ?assert(length(Armed) =:= 250 orelse (erts() >= 16 andalso length(Armed) =:= 166)),
+        %% More fds than in the other cases, so a move has to be worth more rounds. Whichever
+        %% round it is, the next number is not let in.
+        repeat(3 * ?BURST, fun(_) ->
+            ?assertEqual([{error, einval}], lists:usort([inert:fdset(Copy, read) || Copy <- lists:sublist(Refused, 60)])),
+            messages(Port, Pairs)
+        end),
         repeat(3 * ?BURST, fun(_) -> messages(Port, [hd(Pairs)]) end),
         {ok, 1} = fdio:write(Peer, <<1>>),
         [

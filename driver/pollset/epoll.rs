@@ -148,6 +148,10 @@ impl Epoll {
     }
 
     fn register(&mut self, fd: i32, kinds: Kinds) -> Result<(), Errno> {
+        if self.home.leaves() {
+            // Until the next round ERTS does not come.
+            self.stand_in();
+        }
         let generation = self.next_generation();
         let (asked, how) = notice(kinds);
         match self.instance.add(fd, asked, how, data(fd, generation)) {
@@ -297,17 +301,20 @@ impl Epoll {
         count
     }
 
-    /// ERTS's second instance has no more than the stand-in's place.
+    /// Leaves the place to ERTS's second instance.
     fn make_way(&mut self) {
-        // It is there, as `stands_in` says.
-        let _ = self.stand_in.remove(self.instance.fd());
-        self.stands_in = false;
+        if self.stands_in {
+            // It is there, as `stands_in` says.
+            let _ = self.stand_in.remove(self.instance.fd());
+            self.stands_in = false;
+        }
     }
 
-    /// ERTS's second instance has left its place.
-    fn stand_in(&mut self) {
-        // Without memory for it the next round but eight tries again.
+    /// Takes the place that ERTS's second instance has left, or has not taken yet. False if
+    /// the kernel refuses, by its limit or for want of memory.
+    fn stand_in(&mut self) -> bool {
         self.stands_in = self.stands_in || hold(self.stand_in, self.instance).is_ok();
+        self.stands_in
     }
 
     /// Sets back ERTS's count of rounds.
@@ -355,6 +362,11 @@ impl Pollset for Epoll {
         match self.home.after_ready(count, self.registered) {
             Advice::Keep => {}
             Advice::Stay => {
+                self.stay(host);
+                self.stand_in();
+            }
+            // Nobody has kept the place, so it may be taken.
+            Advice::Leave if !self.stands_in && self.home.stays() => {
                 self.stay(host);
                 self.stand_in();
             }
@@ -439,6 +451,8 @@ impl Pollset for Epoll {
     }
 
     fn close(&mut self, host: &dyn Select) {
+        // Closed alone, it would go on in a forked child that has it.
+        self.make_way();
         sys::close(self.stand_in.fd());
         host.forget_and_close(self.instance.fd());
     }

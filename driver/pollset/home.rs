@@ -32,6 +32,8 @@
 /// its count has passed 10 (erl_check_io.c), which is round 12, or 11 if the
 /// round of the last deselect was counted; one is spared.
 const ROUNDS_TO_MOVE: u32 = 10;
+/// The last round after which ERTS moves an instance that was not deselected.
+const ROUND_OF_MOVE: u32 = 12;
 /// The round in which to deselect for staying on the poll thread. Deselecting
 /// later would lose an instance that has moved: see `Epoll::stay`.
 const ROUNDS_TO_STAY: u32 = 9;
@@ -61,7 +63,7 @@ pub enum Advice {
     Keep,
     /// Set ERTS's count back: the instance is on the poll thread, and stays.
     Stay,
-    /// Make way: ERTS will soon move the instance to the scheduler pollset.
+    /// Make way: ERTS may move the instance to the scheduler pollset after this round.
     Leave,
     /// Take the instance out of the scheduler pollset.
     Return,
@@ -72,8 +74,8 @@ pub struct Home {
     steers: bool,
     /// Rounds since ERTS's count was 0.
     rounds: u32,
-    /// ERTS may have moved the instance, where that cannot be helped.
-    left: bool,
+    /// The last advice was to leave.
+    leaves: bool,
     /// Rounds since the instance was last moved.
     settled: u32,
     /// Mean of the events per `ready_input` that had any, in sixteenths.
@@ -92,7 +94,7 @@ impl Home {
         Home {
             steers,
             rounds: 0,
-            left: false,
+            leaves: false,
             settled: 0,
             batch: 0,
             found: 0,
@@ -111,37 +113,58 @@ impl Home {
         if events > 0 {
             self.batch = (self.batch * 7 + 16 * events.min(LARGE) as u32) / 8;
         }
-        if !self.steers {
-            let advice = match self.left {
-                true => Advice::Keep,
-                false => Advice::Leave,
-            };
-            self.left = true;
-            return advice;
-        }
         self.rounds = self.rounds.saturating_add(1);
         self.settled = self.settled.saturating_add(1);
+        let advice = self.advice(registered);
+        self.leaves = advice == Advice::Leave;
+        advice
+    }
+
+    fn advice(&mut self, registered: u32) -> Advice {
+        if !self.steers {
+            // A number's count may be that of its last file, so any of these rounds may be it.
+            return match self.rounds {
+                ..=ROUND_OF_MOVE => Advice::Leave,
+                _ => Advice::Keep,
+            };
+        }
         let may_move = self.settled >= registered / REGISTERED_PER_ROUND;
         match self.rounds {
-            ..ROUNDS_TO_STAY => {}
+            ..ROUNDS_TO_STAY => Advice::Keep,
             ROUNDS_TO_STAY if may_move && self.is_busy() => {
                 self.settled = 0;
                 self.migrated += 1;
-                return Advice::Leave;
+                Advice::Leave
             }
             ROUNDS_TO_STAY => {
                 self.rounds = 0;
-                return Advice::Stay;
+                Advice::Stay
             }
             ROUNDS_TO_MOVE.. if may_move && !self.is_busy() => {
                 self.rounds = 0;
                 self.settled = 0;
                 self.returned += 1;
-                return Advice::Return;
+                Advice::Return
             }
-            ROUNDS_TO_MOVE.. => {}
+            ROUNDS_TO_MOVE..=ROUND_OF_MOVE => Advice::Leave,
+            _ => Advice::Keep,
         }
-        Advice::Keep
+    }
+
+    /// Whether ERTS may move the instance after the next round.
+    pub fn leaves(&self) -> bool {
+        self.leaves
+    }
+
+    /// Advised to leave, the instance cannot: whether it can still be helped, and so stays.
+    pub fn stays(&mut self) -> bool {
+        let stays = self.steers && self.rounds == ROUNDS_TO_STAY;
+        if stays {
+            self.rounds = 0;
+            self.migrated -= 1;
+            self.leaves = false;
+        }
+        stays
     }
 
     /// Something was armed: whether to look into the instance now.
@@ -176,7 +199,7 @@ mod tests {
         for round in 0..1_000 {
             let events = if round / 100 % 2 == 0 { 1 } else { 100 };
             let expected = match round {
-                0 => Advice::Leave,
+                ..ROUND_OF_MOVE => Advice::Leave,
                 _ => Advice::Keep,
             };
             assert_eq!(home.after_ready(events, 10), expected);
@@ -189,7 +212,7 @@ mod tests {
         let mut home = Home::new(true);
         for round in 1..=100 {
             let expected = match round {
-                ROUNDS_TO_STAY => Advice::Leave,
+                ROUNDS_TO_STAY..=ROUND_OF_MOVE => Advice::Leave,
                 _ => Advice::Keep,
             };
             assert_eq!(home.after_ready(100, 10), expected);
@@ -197,6 +220,23 @@ mod tests {
         assert_eq!(home.migrated, 1);
         let rounds = (0..100).position(|_| home.after_ready(1, 10) == Advice::Return);
         assert!(rounds.is_some_and(|rounds| rounds < 16), "{rounds:?}");
+    }
+
+    #[test]
+    fn an_instance_that_cannot_leave_stays() {
+        let mut home = Home::new(true);
+        let leaves = (0..100)
+            .filter(|_| home.after_ready(100, 10) == Advice::Leave && home.stays())
+            .count();
+        assert_eq!((leaves, home.migrated), (100 / ROUNDS_TO_STAY as usize, 0));
+        // Later it is too late, and where ERTS does as it likes it always is.
+        let leave = |home: &mut Home| while home.after_ready(100, 10) != Advice::Leave {};
+        leave(&mut home);
+        leave(&mut home);
+        assert!(!home.stays());
+        let mut home = Home::new(false);
+        leave(&mut home);
+        assert!(!home.stays());
     }
 
     #[test]
