@@ -310,11 +310,10 @@ impl Epoll {
         }
     }
 
-    /// Takes the place that ERTS's second instance has left, or has not taken yet. False if
-    /// the kernel refuses, by its limit or for want of memory.
-    fn stand_in(&mut self) -> bool {
+    /// Takes the place that ERTS's second instance has left, or has not taken yet. The
+    /// kernel may refuse that, by its limit or for want of memory.
+    fn stand_in(&mut self) {
         self.stands_in = self.stands_in || hold(self.stand_in, self.instance).is_ok();
-        self.stands_in
     }
 
     /// Sets back ERTS's count of rounds.
@@ -332,9 +331,11 @@ impl Epoll {
         self.watch(host);
     }
 
+    /// On the poll thread, and so in one instance of ERTS's.
     fn watch(&mut self, host: &dyn Select) {
         // Refused only by a port that is closed.
         let _ = host.select(self.instance.fd(), Kinds::READ);
+        self.stand_in();
     }
 }
 
@@ -361,20 +362,11 @@ impl Pollset for Epoll {
         let count = self.drain(reports);
         match self.home.after_ready(count, self.registered) {
             Advice::Keep => {}
-            Advice::Stay => {
-                self.stay(host);
-                self.stand_in();
-            }
+            Advice::Stay => self.stay(host),
             // Nobody has kept the place, so it may be taken.
-            Advice::Leave if !self.stands_in && self.home.stays() => {
-                self.stay(host);
-                self.stand_in();
-            }
+            Advice::Leave if !self.stands_in && self.home.stays() => self.stay(host),
             Advice::Leave => self.make_way(),
-            Advice::Return => {
-                self.come_back(host);
-                self.stand_in();
-            }
+            Advice::Return => self.come_back(host),
         }
     }
 

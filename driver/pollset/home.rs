@@ -74,8 +74,6 @@ pub struct Home {
     steers: bool,
     /// Rounds since ERTS's count was 0.
     rounds: u32,
-    /// The last advice was to leave.
-    leaves: bool,
     /// Rounds since the instance was last moved.
     settled: u32,
     /// Mean of the events per `ready_input` that had any, in sixteenths.
@@ -94,7 +92,6 @@ impl Home {
         Home {
             steers,
             rounds: 0,
-            leaves: false,
             settled: 0,
             batch: 0,
             found: 0,
@@ -115,45 +112,39 @@ impl Home {
         }
         self.rounds = self.rounds.saturating_add(1);
         self.settled = self.settled.saturating_add(1);
-        let advice = self.advice(registered);
-        self.leaves = advice == Advice::Leave;
-        advice
-    }
-
-    fn advice(&mut self, registered: u32) -> Advice {
-        if !self.steers {
-            // A number's count may be that of its last file, so any of these rounds may be it.
-            return match self.rounds {
-                ..=ROUND_OF_MOVE => Advice::Leave,
-                _ => Advice::Keep,
-            };
-        }
         let may_move = self.settled >= registered / REGISTERED_PER_ROUND;
         match self.rounds {
-            ..ROUNDS_TO_STAY => Advice::Keep,
+            _ if !self.steers => {}
             ROUNDS_TO_STAY if may_move && self.is_busy() => {
                 self.settled = 0;
                 self.migrated += 1;
-                Advice::Leave
             }
             ROUNDS_TO_STAY => {
                 self.rounds = 0;
-                Advice::Stay
+                return Advice::Stay;
             }
             ROUNDS_TO_MOVE.. if may_move && !self.is_busy() => {
                 self.rounds = 0;
                 self.settled = 0;
                 self.returned += 1;
-                Advice::Return
+                return Advice::Return;
             }
-            ROUNDS_TO_MOVE..=ROUND_OF_MOVE => Advice::Leave,
-            _ => Advice::Keep,
+            _ => {}
+        }
+        match self.leaves() {
+            true => Advice::Leave,
+            false => Advice::Keep,
         }
     }
 
-    /// Whether ERTS may move the instance after the next round.
+    /// Whether ERTS may move the instance after this round, or the next one.
     pub fn leaves(&self) -> bool {
-        self.leaves
+        let first = match self.steers {
+            true => ROUNDS_TO_STAY,
+            // A number's count may be that of its last file.
+            false => 1,
+        };
+        (first..=ROUND_OF_MOVE).contains(&self.rounds)
     }
 
     /// Advised to leave, the instance cannot: whether it can still be helped, and so stays.
@@ -162,7 +153,6 @@ impl Home {
         if stays {
             self.rounds = 0;
             self.migrated -= 1;
-            self.leaves = false;
         }
         stays
     }
