@@ -236,13 +236,7 @@ many_numbers() ->
     Pairs = pairs(?PAIRS),
     Port = inert:pollid(),
     {ok, {File, Peer}} = fdio:socketpair(),
-    Copies = [
-        begin
-            {ok, Copy} = fdio:dup(File),
-            Copy
-        end
-     || _ <- lists:seq(1, 600)
-    ],
+    Copies = inert_test:copies(File, 600),
     %% ERTS may have begun to count.
     messages(Port, [hd(Pairs)]),
     repeat(10, fun(_) ->

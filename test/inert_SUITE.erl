@@ -2253,7 +2253,7 @@ many_numbers_of_one_file_are_ready_at_once(_Config) ->
     Port = inert:pollid(),
     {ok, First} = fdio:eventfd(),
     %% On epoll the kernel refuses more than 250: docs/semantics.md.
-    FDs = [First | [FD || _ <- lists:seq(1, 200), {ok, FD} <- [fdio:dup(First)]]],
+    FDs = [First | inert_test:copies(First, 200)],
     [ok = inert:fdset(FD) || FD <- FDs],
     inert_test:quiet_barrier(inert),
     no_message(),

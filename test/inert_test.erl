@@ -26,6 +26,7 @@
 -export([pair/0]).
 -export([full_pair/0]).
 -export([fill/1]).
+-export([copies/2]).
 -export([drain/1]).
 -export([make_readable/1]).
 -export([make_writable/1]).
@@ -249,6 +250,17 @@ fill(FD) ->
         {ok, _} -> fill(FD);
         {error, eagain} -> ok
     end.
+
+%% The same file under so many more numbers.
+-spec copies(fdio:fd(), non_neg_integer()) -> [fdio:fd()].
+copies(FD, Count) ->
+    [
+        begin
+            {ok, Copy} = fdio:dup(FD),
+            Copy
+        end
+     || _ <- lists:seq(1, Count)
+    ].
 
 drain(FD) ->
     case fdio:read(FD, 65536) of

@@ -96,13 +96,7 @@ without_fds_epoll_by_name_is_emfile_and_the_default_falls_back(_Config) ->
 a_refusal_of_the_kernel_is_the_callers_error(_Config) ->
     {ok, Port} = prim_inert:start([{pollset, epoll}]),
     {ok, {FD, Peer}} = fdio:socketpair(),
-    Copies = [
-        begin
-            {ok, Copy} = fdio:dup(FD),
-            Copy
-        end
-     || _ <- lists:seq(1, 600)
-    ],
+    Copies = inert_test:copies(FD, 600),
     Results = [{prim_inert:fdset(Port, Copy, read), Copy} || Copy <- Copies],
     Armed = [Copy || {ok, Copy} <- Results],
     ?assertEqual([{error, einval}], lists:usort([Error || {{error, _} = Error, _} <- Results])),
